@@ -1,0 +1,2 @@
+//! One shim per container.
+fn main() {}

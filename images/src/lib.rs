@@ -1,0 +1,1 @@
+//! A reference on a registry becomes mounts on disk.

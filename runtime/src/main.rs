@@ -1,0 +1,2 @@
+//! The command line that stands in for runc.
+fn main() {}

@@ -1,0 +1,1 @@
+//! System calls that the standard library and rustix lack, one typed function per use.
