@@ -1,0 +1,1 @@
+//! What happened, as a log others can follow.

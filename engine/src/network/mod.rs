@@ -1,0 +1,1 @@
+//! Networks of containers: bridge, veth, address leases, published ports, DNS.

@@ -1,0 +1,1 @@
+//! Resource use of a container.
