@@ -1,0 +1,21 @@
+# Each target is one script that a developer can also run by hand.
+
+.PHONY: demo test bench lint build install-deps
+
+demo:
+	scripts/demo
+
+test:
+	scripts/test
+
+bench:
+	scripts/bench
+
+lint:
+	scripts/lint
+
+build:
+	scripts/build
+
+install-deps:
+	scripts/install-deps build test bench

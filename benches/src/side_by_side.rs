@@ -1,0 +1,109 @@
+//! Runs several commands in turn, round after round, and prints the median time and peak memory of each and the ratio of
+//! each to the first: what `scripts/bench` builds its tables from.
+//!
+//! Usage: `side-by-side ROUNDS NAME=COMMAND…`; each COMMAND is split at blanks, without a shell, and run
+//! with its output discarded. A command that fails stops the benchmark: a figure of a failing run means nothing.
+//! Commands take turns within a round, so that a slow spell of the machine falls on all of them alike.
+#![allow(unsafe_code)] // wait4(2), for the peak memory of one child, is not in the standard library
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::Instant;
+
+struct Contestant {
+    name: String,
+    words: Vec<String>,
+    times_us: Vec<u128>,
+    peak_kib: Vec<i64>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("side-by-side: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "usage: side-by-side ROUNDS NAME=COMMAND...";
+    let rounds: usize = arguments.next().and_then(|word| word.parse().ok()).ok_or(usage)?;
+    let mut contestants = arguments
+        .map(|argument| {
+            let (name, command) = argument.split_once('=').ok_or(usage)?;
+            Ok(Contestant {
+                name: name.to_owned(),
+                words: command.split_whitespace().map(str::to_owned).collect(),
+                times_us: Vec::with_capacity(rounds),
+                peak_kib: Vec::with_capacity(rounds),
+            })
+        })
+        .collect::<Result<Vec<_>, &str>>()?;
+
+    // One round to warm caches, not counted.
+    for round in 0..=rounds {
+        for contestant in &mut contestants {
+            let (time_us, peak_kib) = time_once(&contestant.name, &contestant.words)?;
+            if round > 0 {
+                contestant.times_us.push(time_us);
+                contestant.peak_kib.push(peak_kib);
+            }
+        }
+    }
+    report(&mut contestants);
+    Ok(())
+}
+
+fn time_once(name: &str, words: &[String]) -> Result<(u128, i64), String> {
+    let start = Instant::now();
+    let child = Command::new(&words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("start {name} ({}): {error}", words[0]))?;
+    let pid = libc::pid_t::try_from(child.id()).expect("a pid fits pid_t");
+    let mut status = 0;
+    // SAFETY: rusage is plain data for which all zeroes is a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are to locals; the pid is a child of ours that nobody else waits for.
+    if unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } < 0 {
+        return Err(format!("wait for {name}: {}", std::io::Error::last_os_error()));
+    }
+    let elapsed = start.elapsed().as_micros();
+    let status = ExitStatus::from_raw(status);
+    if !status.success() {
+        return Err(format!("{name} failed ({status}): {}", words.join(" ")));
+    }
+    Ok((elapsed, usage.ru_maxrss))
+}
+
+#[allow(clippy::print_stdout)] // the table is this program's product
+#[allow(clippy::cast_precision_loss)] // microseconds of a benchmark fit a double exactly
+fn report(contestants: &mut [Contestant]) {
+    for contestant in &mut *contestants {
+        contestant.times_us.sort_unstable();
+        contestant.peak_kib.sort_unstable();
+    }
+    let median = |sorted: &[u128]| sorted[sorted.len() / 2] as f64;
+    let first = median(&contestants[0].times_us);
+    let base = contestants[0].name.clone();
+    println!("| command | median | 10 % | 90 % | ratio to {base} | peak memory |");
+    println!("|---|---|---|---|---|---|");
+    for contestant in contestants {
+        let times = &contestant.times_us;
+        println!(
+            "| {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} | {:.1} MiB |",
+            contestant.name,
+            median(times) / 1000.0,
+            times[times.len() / 10] as f64 / 1000.0,
+            times[times.len() * 9 / 10] as f64 / 1000.0,
+            median(times) / first,
+            contestant.peak_kib[contestant.peak_kib.len() / 2] as f64 / 1024.0,
+        );
+    }
+}
