@@ -221,7 +221,11 @@ fn main() {
         let file = CString::new(format!("{hierarchy}/{name}/{entry}")).expect("no NUL byte");
         // SAFETY: the path is a NUL-terminated string.
         let fd = unsafe { libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
-        check("open tasks", fd);
+        if fd < 0 {
+            // SAFETY: the path is a NUL-terminated string.
+            check("rmdir", unsafe { libc::rmdir(directory.as_ptr()) });
+            continue; // a plain directory: the hierarchy is hidden here
+        }
         tasks.push(fd);
         directories.push(directory);
     }
