@@ -1,1 +1,66 @@
 //! A reference on a registry becomes mounts on disk.
+//!
+//! ```text
+//! reference ─► registry: manifest for the platform ─► config ─► layers ─┬─► content   (blob, verified)
+//!                                                                       └─► snapshot  (unpacked as it arrives)
+//! image: name ─► descriptor          pull, push, gc, login, inspect: a page each over the parts above
+//! ```
+//!
+//! Start at [`Images`]. Only the transfer inside [`Images::pull`] and [`Images::push`] uses tokio, and no thread of it is
+//! left when they return. This crate knows nothing of containers.
+
+use std::path::{Path, PathBuf};
+
+pub mod config;
+pub mod digest;
+pub mod error;
+pub mod gc;
+pub mod image;
+pub mod inspect;
+pub mod login;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod progress;
+pub mod pull;
+pub mod push;
+pub mod reference;
+pub mod registry;
+
+pub use config::ImageConfig;
+pub use digest::Digest;
+pub use error::{Error, Result};
+pub use image::Image;
+pub use platform::Platform;
+pub use progress::Progress;
+pub use pull::{Policy, PullOptions};
+pub use reference::Reference;
+
+/// The image store under one root, and how to reach registries. Opening is cheap; many processes may hold one at once.
+#[derive(Debug, Clone)]
+pub struct Images {
+    root: PathBuf,
+    registry: registry::Config,
+}
+
+impl Images {
+    /// Opens the store at `root` (`/var/lib/berth`), making what is missing.
+    ///
+    /// # Errors
+    /// A directory cannot be made.
+    pub fn open(root: &Path) -> Result<Self> {
+        Ok(Self {
+            root: root.to_owned(),
+            registry: registry::Config::default(),
+        })
+    }
+
+    /// The same store, reaching registries as `config` says.
+    #[must_use]
+    pub fn with_registry(self, config: registry::Config) -> Self {
+        Self {
+            registry: config,
+            ..self
+        }
+    }
+}

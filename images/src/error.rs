@@ -1,0 +1,91 @@
+//! What can go wrong with images. Each variant names the operation and carries its object; the cause is its source.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::{config, manifest, reference};
+
+/// A failed image operation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A reference does not parse.
+    #[error("invalid reference {text:?}")]
+    Reference {
+        /// As given.
+        text: String,
+        /// Which part is wrong.
+        source: reference::ParseError,
+    },
+    /// A file operation failed.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// A verb: open, write, rename, …
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// From the kernel.
+        source: io::Error,
+    },
+    /// No image has this name or id.
+    #[error("no such image: {0}")]
+    NotFound(String),
+    /// An abbreviated id fits several images.
+    #[error("image id {0} is ambiguous")]
+    AmbiguousId(String),
+    /// The record or blob in the store is damaged.
+    #[error("image store: {} is damaged", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// A blob the store should have is absent.
+    #[error("blob {0} is missing from the store")]
+    MissingBlob(Digest),
+    /// A manifest or index is refused.
+    #[error("manifest of {object}")]
+    Manifest {
+        /// The reference or digest.
+        object: String,
+        /// Why.
+        source: manifest::Error,
+    },
+    /// An image config is refused.
+    #[error("config of {object}")]
+    Config {
+        /// The reference or digest.
+        object: String,
+        /// Why.
+        source: config::Error,
+    },
+    /// The index has no manifest for the platform.
+    #[error("{object} has no image for {platform} (it offers {offers})")]
+    NoPlatform {
+        /// The reference.
+        object: String,
+        /// What was wanted.
+        platform: String,
+        /// What there is.
+        offers: String,
+    },
+    /// Containers use the image.
+    #[error("image {image} is used by container {container}")]
+    InUse {
+        /// As the user named it.
+        image: String,
+        /// One that uses it.
+        container: String,
+    },
+    /// An image id has several names.
+    #[error("image {0} has several names; remove them one by one, or use force")]
+    SeveralNames(String),
+    /// Not (yet) possible.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+}
+
+/// Shorthand for this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
