@@ -1,1 +1,4 @@
 //! The OCI runtime as a library.
+
+pub mod init;
+pub mod seccomp;

@@ -1,0 +1,3 @@
+//! The child's side of a container start.
+
+pub mod rootfs;
