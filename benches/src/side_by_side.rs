@@ -1,7 +1,8 @@
 //! Runs several commands in turn, round after round, and prints the median time and peak memory of each and the ratio of
 //! each to the first: what `scripts/bench` builds its tables from.
 //!
-//! Usage: `side-by-side ROUNDS NAME=COMMAND…`; each COMMAND is split at blanks, without a shell, and run
+//! Usage: `side-by-side ROUNDS [before:NAME=COMMAND…] NAME=COMMAND…`; what stands behind `before:` runs before each run of
+//! that name and is not timed. Each COMMAND is split at blanks, without a shell, and run
 //! with its output discarded. A command that fails stops the benchmark: a figure of a failing run means nothing.
 //! Commands take turns within a round, so that a slow spell of the machine falls on all of them alike.
 #![allow(unsafe_code)] // wait4(2), for the peak memory of one child, is not in the standard library
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 struct Contestant {
     name: String,
+    before: Option<Vec<String>>,
     words: Vec<String>,
     times_us: Vec<u128>,
     peak_kib: Vec<i64>,
@@ -31,21 +33,29 @@ fn run() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: side-by-side ROUNDS NAME=COMMAND...";
     let rounds: usize = arguments.next().and_then(|word| word.parse().ok()).ok_or(usage)?;
-    let mut contestants = arguments
-        .map(|argument| {
-            let (name, command) = argument.split_once('=').ok_or(usage)?;
-            Ok(Contestant {
+    let mut before = Vec::new();
+    let mut contestants = Vec::new();
+    for argument in arguments {
+        let (name, command) = argument.split_once('=').ok_or(usage)?;
+        let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        match name.strip_prefix("before:") {
+            Some(name) => before.push((name.to_owned(), words)),
+            None => contestants.push(Contestant {
                 name: name.to_owned(),
-                words: command.split_whitespace().map(str::to_owned).collect(),
+                before: before.iter().find(|(of, _)| of == name).map(|(_, words)| words.clone()),
+                words,
                 times_us: Vec::with_capacity(rounds),
                 peak_kib: Vec::with_capacity(rounds),
-            })
-        })
-        .collect::<Result<Vec<_>, &str>>()?;
+            }),
+        }
+    }
 
     // One round to warm caches, not counted.
     for round in 0..=rounds {
         for contestant in &mut contestants {
+            if let Some(before) = &contestant.before {
+                time_once("before", before)?;
+            }
             let (time_us, peak_kib) = time_once(&contestant.name, &contestant.words)?;
             if round > 0 {
                 contestant.times_us.push(time_us);
