@@ -1,1 +1,34 @@
-//! Harness of the end-to-end tests.
+//! Harness of the end-to-end tests: they run the built binaries against the real kernel and a real registry.
+//!
+//! Start with [`Berth`], a `berth` with directories of its own that removes what it made when dropped. [`Registry`] is
+//! Debian's `docker-registry` on a free loopback port. [`require`] declares what a test needs of the host and skips aloud.
+
+pub mod berth;
+pub mod registry;
+pub mod requirement;
+
+pub use berth::{Berth, Output};
+pub use registry::Registry;
+pub use requirement::{Need, require};
+
+use std::path::PathBuf;
+
+/// The directory cargo put the binaries of this build in, beside the running test.
+///
+/// # Panics
+/// When the binary is not there: `cargo build --workspace --bins` comes first, as in `make test`.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a running test has a path");
+    let directory = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("tests live in PROFILE/deps");
+    let path = directory.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --workspace --bins` first",
+        path.display()
+    );
+    path
+}

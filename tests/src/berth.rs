@@ -1,0 +1,213 @@
+//! A `berth` with a root and a state of its own, and a busybox image made from Debian's static busybox.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    /// The exit code; 128+n when a signal ended it.
+    pub code: i32,
+    /// Standard output, lossily decoded.
+    pub stdout: String,
+    /// Standard error, lossily decoded.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The trimmed standard output of a command that must have worked.
+    ///
+    /// # Panics
+    /// When it did not end with 0; the message holds everything it printed.
+    #[track_caller]
+    #[must_use]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout.trim_end().to_owned()
+    }
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        Self {
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A `berth` whose `--root` and `--state` belong to one test. Dropping it removes its containers, then its directories.
+#[derive(Debug)]
+pub struct Berth {
+    directory: tempfile::TempDir,
+}
+
+impl Default for Berth {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Berth {
+    /// A store with nothing in it.
+    ///
+    /// # Panics
+    /// When no temporary directory can be made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            directory: tempfile::Builder::new()
+                .prefix("berth-test-")
+                .tempdir()
+                .expect("make a directory"),
+        }
+    }
+
+    /// A store that holds the image `busybox`.
+    ///
+    /// # Panics
+    /// When the image cannot be imported.
+    #[must_use]
+    pub fn with_busybox() -> Self {
+        let berth = Self::new();
+        let archive = busybox_archive(berth.directory.path());
+        let _ = berth
+            .run([
+                "import",
+                archive.to_str().expect("temporary paths are UTF-8"),
+                "busybox:latest",
+            ])
+            .ok();
+        berth
+    }
+
+    /// `--root`.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// `--state`.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// A directory for what else the test needs.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The command `berth --root … --state … ARGUMENTS`, not yet started.
+    #[must_use]
+    pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Command {
+        let mut command = Command::new(crate::binary("berth"));
+        command
+            .arg("--root")
+            .arg(self.root())
+            .arg("--state")
+            .arg(self.state())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `berth ARGUMENTS` to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Output {
+        self.command(arguments).output().expect("start berth").into()
+    }
+
+    /// Mounts of this process's namespace that lie below the test's directories; empty after a clean test.
+    ///
+    /// # Panics
+    /// When mountinfo cannot be read.
+    #[must_use]
+    pub fn mounts_left(&self) -> Vec<String> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+        let below = self.directory.path().to_str().expect("temporary paths are UTF-8");
+        mounts
+            .lines()
+            .filter(|line| line.contains(below))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        let listed = self.run(["ps", "--all", "--quiet", "--no-trunc"]);
+        for id in listed.stdout.split_whitespace() {
+            self.run(["rm", "--force", "--volumes", id]);
+        }
+    }
+}
+
+/// Writes a tar archive of a root file system with Debian's static busybox below `directory` and returns its path.
+///
+/// # Panics
+/// When busybox-static or tar is missing.
+#[must_use]
+pub fn busybox_archive(directory: &Path) -> PathBuf {
+    let tree = directory.join("busybox");
+    busybox_tree(&tree);
+    let archive = directory.join("busybox.tar");
+    let status = Command::new("tar")
+        .arg("-C")
+        .arg(tree)
+        .arg("-cf")
+        .arg(&archive)
+        .arg(".")
+        .status()
+        .expect("start tar");
+    assert!(status.success(), "tar: {status}");
+    archive
+}
+
+/// Makes a root file system of Debian's static busybox in `directory`.
+///
+/// # Panics
+/// When busybox-static is missing.
+pub fn busybox_tree(directory: &Path) {
+    for name in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var"] {
+        std::fs::create_dir_all(directory.join(name)).expect("make a directory");
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"]
+        .into_iter()
+        .find(|path| Path::new(path).exists());
+    std::fs::copy(
+        busybox.expect("busybox-static is installed"),
+        directory.join("bin/busybox"),
+    )
+    .expect("copy busybox");
+    let listed = Command::new(directory.join("bin/busybox"))
+        .arg("--list")
+        .output()
+        .expect("start busybox");
+    for applet in String::from_utf8_lossy(&listed.stdout)
+        .split_whitespace()
+        .filter(|&applet| applet != "busybox")
+    {
+        symlink("busybox", directory.join("bin").join(applet)).expect("link an applet");
+    }
+    std::fs::write(
+        directory.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
+    )
+    .expect("write passwd");
+    std::fs::write(
+        directory.join("etc/group"),
+        "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n",
+    )
+    .expect("write group");
+}
