@@ -1,0 +1,133 @@
+//! The errors of the runtime: what was attempted, on what; the source chain says why.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::state::Status;
+
+/// Short for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Texts do not repeat their source: print the chain.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // fields are the objects their variant's text names
+pub enum Error {
+    /// An id that cannot name a container.
+    #[error("container id \"{id}\" is not valid: {why}")]
+    Id { id: String, why: &'static str },
+    /// The id is taken.
+    #[error("container with id \"{id}\" exists already")]
+    Exists { id: String },
+    /// No such container.
+    #[error("container \"{id}\" does not exist")]
+    NotFound { id: String },
+    /// `config.json` (or a process file) does not have the form of the specification.
+    #[error("{}: field {field}: {why}", path.display())]
+    Config {
+        path: PathBuf,
+        field: String,
+        why: String,
+    },
+    /// A value that is well-formed and still cannot be honoured as it stands.
+    #[error("config.json: field {field}: {why}")]
+    Invalid { field: String, why: String },
+    /// Something of the specification (or of runc) that berth does not do.
+    #[error("not supported: {what}: {why}")]
+    Unsupported { what: String, why: String },
+    /// The verb does not fit what the container is doing.
+    #[error("cannot {verb} container \"{id}\": it is {status}")]
+    Wrong {
+        verb: &'static str,
+        id: String,
+        status: Status,
+    },
+    /// A step of the container's own process failed; the text is the child's whole chain.
+    #[error("{step}: {why}")]
+    Init { step: String, why: String },
+    /// The container's process ended without a word.
+    #[error("init ended during setup {how}")]
+    InitDied { how: String },
+    /// The kernel killed init for memory.
+    #[error(
+        "init was killed for lack of memory during setup; hint: the memory limit is below what init itself needs"
+    )]
+    InitOom,
+    /// A hook failed or took too long.
+    #[error("{kind} hook {}: {why}", path.display())]
+    Hook {
+        kind: &'static str,
+        path: PathBuf,
+        why: String,
+    },
+    /// A system call or file operation.
+    #[error("cannot {op} {object}")]
+    Io {
+        op: &'static str,
+        object: String,
+        source: io::Error,
+    },
+    /// The program is missing or cannot be executed; the exit code is the shell's.
+    #[error("exec: \"{program}\"")]
+    Exec { program: String, source: io::Error },
+}
+
+impl Error {
+    /// An [`Error::Io`].
+    pub fn io(op: &'static str, object: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Io {
+            op,
+            object: object.into(),
+            source: source.into(),
+        }
+    }
+
+    /// An [`Error::Io`] about a path.
+    pub fn path(op: &'static str, object: &Path, source: impl Into<io::Error>) -> Self {
+        Self::io(op, object.display().to_string(), source)
+    }
+
+    /// An [`Error::Invalid`].
+    pub fn invalid(field: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            why: why.into(),
+        }
+    }
+
+    /// An [`Error::Unsupported`].
+    pub fn unsupported(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Unsupported {
+            what: what.into(),
+            why: why.into(),
+        }
+    }
+
+    /// The whole chain on one line, outermost first, as the log and the parent of init get it.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(e) = source {
+            text.push_str(": ");
+            text.push_str(&e.to_string());
+            source = e.source();
+        }
+        text
+    }
+}
+
+/// Lets a step name itself: `call().step("set hostname", name)?`.
+pub trait Step<T> {
+    /// Turns a failure into [`Error::Io`].
+    ///
+    /// # Errors
+    ///
+    /// The failure it was called on.
+    fn step(self, op: &'static str, object: impl Into<String>) -> Result<T>;
+}
+
+impl<T, E: Into<io::Error>> Step<T> for std::result::Result<T, E> {
+    fn step(self, op: &'static str, object: impl Into<String>) -> Result<T> {
+        self.map_err(|e| Error::io(op, object, e))
+    }
+}

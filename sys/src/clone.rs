@@ -1,0 +1,83 @@
+//! `clone3(2)` used as fork: a child with its own memory, optionally in new namespaces and a cgroup.
+
+#![allow(unsafe_code)] // clone3 has no safe wrapper: the child shares no memory but every lock state of its parent
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// What the child gets besides a copy of the caller.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clone3<'a> {
+    /// `CLONE_NEW*` bits; also `CLONE_PARENT`. `CLONE_PIDFD` and `CLONE_INTO_CGROUP` are added by the call.
+    pub flags: u64,
+    /// Directory of a cgroup v2 group to be born in (Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Which side of the clone this is.
+#[derive(Debug)]
+pub enum Forked {
+    /// The caller, with the child's pid as the caller's pid namespace counts it.
+    Parent {
+        /// The child's pid.
+        pid: i32,
+        /// Names the child for as long as it is open, even after its pid is reused.
+        pidfd: OwnedFd,
+    },
+    /// The new process.
+    Child,
+}
+
+/// Duplicates the process; `man 2 clone3`. Does not block.
+///
+/// # Safety
+///
+/// The caller is single-threaded, or its child calls only async-signal-safe functions until it executes a program: a
+/// lock held by another thread at this moment (the allocator's, say) stays locked forever in the child.
+///
+/// # Errors
+///
+/// The errno of clone3.
+pub unsafe fn clone3(options: Clone3<'_>) -> io::Result<Forked> {
+    let mut pidfd: libc::c_int = -1;
+    let mut flags = options.flags | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+    let mut cgroup = 0;
+    if let Some(fd) = options.cgroup {
+        flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        cgroup = u64::from(fd.as_raw_fd().cast_unsigned());
+    }
+    // With CLONE_PARENT the new process reports to our parent by the signal ours was cloned with.
+    let parented = flags & u64::from(libc::CLONE_PARENT.cast_unsigned()) != 0;
+    let exit_signal = if parented { 0 } else { libc::SIGCHLD };
+    let args = libc::clone_args {
+        flags,
+        pidfd: &raw mut pidfd as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: u64::from(exit_signal.cast_unsigned()),
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup,
+    };
+    // SAFETY: args outlives the call and its size is passed; no CLONE_VM is set by any caller of this crate, so the
+    // child runs on its own copy of this stack. The rest is the caller's duty above.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match pid {
+        0 => Ok(Forked::Child),
+        1.. => Ok(Forked::Parent {
+            pid: i32::try_from(pid).map_err(io::Error::other)?,
+            // SAFETY: the kernel stored a new descriptor here before returning to the parent, and nobody else has it.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends the process at once without running destructors or `atexit` handlers, which belong to the parent's copy.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes no pointer and does not return.
+    unsafe { libc::_exit(code) }
+}
