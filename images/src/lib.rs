@@ -11,12 +11,14 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod archive;
 pub mod config;
 pub mod digest;
 pub mod error;
 pub mod gc;
 pub mod image;
 pub mod inspect;
+pub mod layer;
 pub mod login;
 pub mod manifest;
 pub mod media_type;
@@ -26,6 +28,7 @@ pub mod pull;
 pub mod push;
 pub mod reference;
 pub mod registry;
+pub mod snapshot;
 
 pub use config::ImageConfig;
 pub use digest::Digest;

@@ -1,0 +1,1 @@
+//! Looking a name up in the layers below, as overlayfs would show it.
