@@ -1,10 +1,10 @@
 //! What can go wrong with images. Each variant names the operation and carries its object; the cause is its source.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::{config, manifest, reference};
+use crate::{config, manifest, reference, registry};
 
 /// A failed image operation.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +82,71 @@ pub enum Error {
     /// An image id has several names.
     #[error("image {0} has several names; remove them one by one, or use force")]
     SeveralNames(String),
+    /// More or fewer bytes than the descriptor says.
+    #[error("blob {digest} has {received} bytes where its descriptor says {expected}")]
+    SizeMismatch {
+        /// The blob.
+        digest: Digest,
+        /// Announced.
+        expected: u64,
+        /// Seen (the count stops where it exceeds what was announced).
+        received: u64,
+    },
+    /// The bytes are not the ones asked for.
+    #[error("blob {expected} is corrupt: its bytes hash to {received}")]
+    DigestMismatch {
+        /// Asked for.
+        expected: Digest,
+        /// Of what came.
+        received: Digest,
+    },
+    /// A document is larger than berth reads.
+    #[error("{object} is larger than {max} bytes")]
+    TooLarge {
+        /// The document.
+        object: String,
+        /// The limit in bytes.
+        max: u64,
+    },
+    /// The registry or the way to it failed.
+    #[error("{operation} {object}")]
+    Registry {
+        /// A verb: pull, push, log in to, …
+        operation: &'static str,
+        /// Reference, blob or registry.
+        object: String,
+        /// Why.
+        source: registry::Error,
+    },
+    /// A layer does not unpack.
+    #[error("cannot unpack layer {digest}")]
+    Unpack {
+        /// The compressed layer.
+        digest: Digest,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The image is not here and must not be fetched.
+    #[error("image {0} is not here and the pull policy is never")]
+    NotPulled(String),
+    /// The async runtime could not start.
+    #[error("cannot start the transfer")]
+    Runtime(#[source] io::Error),
     /// Not (yet) possible.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+}
+
+impl Error {
+    /// For `map_err`: a file operation on `path`.
+    pub(crate) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::File { operation, path: path.to_owned(), source }
+    }
+
+    /// For `map_err`: a registry operation on `object`.
+    pub(crate) fn registry(operation: &'static str, object: impl ToString) -> impl FnOnce(registry::Error) -> Self {
+        move |source| Self::Registry { operation, object: object.to_string(), source }
+    }
 }
 
 /// Shorthand for this crate.

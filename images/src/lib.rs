@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 pub mod archive;
 pub mod config;
+pub mod content;
 pub mod digest;
 pub mod error;
 pub mod gc;

@@ -1,8 +1,28 @@
 //! The distribution protocol: what a user configures, and the client that speaks it.
+//!
+//! ```text
+//! Config ─► endpoint (scheme, host, certificates) ─► Repository ─┬─ exchange  one request: 401, redirects, retries
+//!                     credentials ─► auth ───────────────────────┤─ download  a blob, resumed with Range
+//!                                                                └─ upload    a blob, mounted or sent
+//! ```
+
+mod auth;
+pub mod credentials;
+mod download;
+mod endpoint;
+mod error;
+mod exchange;
+mod retry;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use download::Notice;
+pub use error::Error;
+pub use exchange::{Actions, Document, Repository};
+pub use upload::Sent;
 
 /// How to reach registries. The command line fills this; the defaults suit most users.
 #[derive(Debug, Clone)]
