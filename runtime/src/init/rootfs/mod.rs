@@ -36,7 +36,7 @@ mod tests;
 
 pub use console::Console;
 pub use error::{Error, Result};
-pub use masked::{DEFAULT_MASKED, DEFAULT_READONLY, finish};
+pub use masked::{DEFAULT_MASKED, DEFAULT_READONLY, finish, thermal_throttle_paths};
 pub use pivot::pivot;
 pub use plan::Plan;
 pub use setup::{Mounted, setup};

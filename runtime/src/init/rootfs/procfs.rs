@@ -12,8 +12,6 @@ use super::{Error, Result};
 
 /// `PROC_SUPER_MAGIC` of linux/magic.h.
 pub(crate) const PROC_MAGIC: FsWord = 0x9fa0;
-/// `SYSFS_MAGIC`.
-pub(crate) const SYSFS_MAGIC: FsWord = 0x6265_6572;
 /// `DEVPTS_SUPER_MAGIC`.
 pub(crate) const DEVPTS_MAGIC: FsWord = 0x1cd1;
 
