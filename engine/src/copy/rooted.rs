@@ -1,0 +1,138 @@
+//! The root of a container as a descriptor, and paths resolved beneath it by the kernel.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::Error;
+
+/// A container's root directory, held open.
+#[derive(Debug)]
+pub struct Rootfs {
+    fd: OwnedFd,
+}
+
+impl Rootfs {
+    /// The root of a running container as its init sees it, with its volumes and mounts.
+    ///
+    /// The caller has proved that `pid` is the container's init (its start time), and still holds a pidfd or lock that
+    /// keeps it so.
+    pub fn of_process(pid: u32) -> Result<Rootfs, Error> {
+        let path = PathBuf::from(format!("/proc/{pid}/root"));
+        let fd = rustix::fs::open(
+            &path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|e| Error::Open {
+            path,
+            source: e.into(),
+        })?;
+        Ok(Rootfs { fd })
+    }
+
+    /// A root that is a directory on this host.
+    pub fn of_directory(path: &Path) -> Result<Rootfs, Error> {
+        let fd = rustix::fs::open(
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|e| Error::Open {
+            path: path.to_owned(),
+            source: e.into(),
+        })?;
+        Ok(Rootfs { fd })
+    }
+
+    /// The root of a container that does not run: its overlay, mounted nowhere and gone when this is dropped.
+    ///
+    /// `lower` is ordered from the top layer down. The caller holds the container's lock, so that nobody mounts `upper`
+    /// a second time.
+    pub fn of_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Rootfs, Error> {
+        let failed = |step| {
+            move |e: Errno| Error::Mount {
+                step,
+                source: e.into(),
+            }
+        };
+        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("open overlay"))?;
+        for layer in lower {
+            // One option a layer (Linux 6.5): no page-size limit and nothing to quote in names.
+            fsconfig_set_string(fs.as_fd(), "lowerdir+", layer).map_err(failed("add layer"))?;
+        }
+        fsconfig_set_string(fs.as_fd(), "upperdir", upper).map_err(failed("set upper directory"))?;
+        fsconfig_set_string(fs.as_fd(), "workdir", work).map_err(failed("set work directory"))?;
+        fsconfig_create(fs.as_fd()).map_err(failed("create overlay"))?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        let fd = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(failed("mount overlay"))?;
+        Ok(Rootfs { fd })
+    }
+
+    /// The directory itself.
+    pub fn as_dir(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Resolves `path` inside the root; symlinks, the last one too when `follow`, lead nowhere else.
+    pub(super) fn resolve(&self, path: &Path, follow: bool) -> rustix::io::Result<OwnedFd> {
+        let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+        if !follow {
+            flags |= OFlags::NOFOLLOW;
+        }
+        resolve_in_root(self.fd.as_fd(), path, flags)
+    }
+}
+
+/// `openat2` with the container's root as `/`. Magic links are refused as well: `/proc/1/root` in a container would be a
+/// way around.
+pub(super) fn resolve_in_root(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    berth_sys::open_beneath::open_in_root(root, path, flags, Mode::empty())
+}
+
+/// Opens the directory `path` inside `root`; none if nothing or no directory is there.
+pub fn open_dir_beneath(root: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>, Error> {
+    match resolve_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(e) => Err(Error::Open {
+            path: path.to_owned(),
+            source: e.into(),
+        }),
+    }
+}
+
+/// Splits a path into its parent and last name; none for `/`, `.` and what ends in `..`, which have no name of their own.
+pub(super) fn split(path: &Path) -> Option<(&Path, &OsStr)> {
+    let name = path.file_name()?;
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    Some((parent, name))
+}
+
+/// An error about `path`.
+pub(super) fn open_error(path: &Path, e: Errno) -> Error {
+    Error::Open {
+        path: path.to_owned(),
+        source: io::Error::from(e),
+    }
+}
