@@ -18,3 +18,4 @@ pub mod open_beneath;
 pub mod pidfd;
 pub mod pty;
 pub mod reexec;
+pub mod seccomp;
