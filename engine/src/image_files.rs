@@ -1,0 +1,1 @@
+//! Questions asked of files inside an image.
