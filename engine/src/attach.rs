@@ -52,7 +52,13 @@ pub struct AttachOptions {
 
 impl Default for AttachOptions {
     fn default() -> Self {
-        AttachOptions { stdin: false, stdout: true, stderr: true, detach_keys: DetachKeys::default(), sig_proxy: true }
+        AttachOptions {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+            detach_keys: DetachKeys::default(),
+            sig_proxy: true,
+        }
     }
 }
 
@@ -73,13 +79,19 @@ impl Session {
     /// Relays until the container ends or the user detaches. Puts the terminal into raw mode when the container has
     /// one, and back.
     pub fn run(self) -> Result<Ended> {
-        Err(Error::Unsupported { what: "attach".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "attach".into(),
+            why: "not built yet".into(),
+        })
     }
 }
 
 impl Engine {
     /// Joins a running container's streams.
     pub fn attach(&self, _id: &ContainerId, _options: &AttachOptions) -> Result<Session> {
-        Err(Error::Unsupported { what: "attach".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "attach".into(),
+            why: "not built yet".into(),
+        })
     }
 }

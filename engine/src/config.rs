@@ -15,8 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::flags::{
-    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, MemorySize, MemorySwap, MountSpec,
-    NetworkMode, PidMode, RestartPolicy, Seccomp, SecurityOpt, Signal, Ulimit, UserSpec, UsernsMode, UtsMode,
+    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, MemorySize, MemorySwap,
+    MountSpec, NetworkMode, PidMode, RestartPolicy, Seccomp, SecurityOpt, Signal, Ulimit, UserSpec,
+    UsernsMode, UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
 use crate::network::{DnsOptions, Mac, PortMapping};
@@ -62,7 +63,11 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        LogConfig { max_size: None, max_file: 1, disabled: false }
+        LogConfig {
+            max_size: None,
+            max_file: 1,
+            disabled: false,
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use jiff::Timestamp;
 use crate::config::{ContainerConfig, CreateRequest, ImageOrigin};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
-use crate::flags::{Healthcheck, MountKind, MountSpec, NetworkMode, Propagation, Seccomp, SecurityOpt, Signal, UtsMode};
+use crate::flags::{
+    Healthcheck, MountKind, MountSpec, NetworkMode, Propagation, Seccomp, SecurityOpt, Signal, UtsMode,
+};
 use crate::id::{ContainerId, ContainerName};
 use crate::network::{PortMapping, Protocol};
 use crate::volumes::Volumes;
@@ -37,16 +39,25 @@ impl Engine {
     /// [`Error::Image`] when the image is not in the store, [`Error::NameTaken`], [`Error::NoCommand`],
     /// [`Error::Invalid`], [`Error::Unsupported`], or a failed write.
     pub fn create(&self, request: &CreateRequest) -> Result<Created> {
-        let image = self
-            .images
-            .resolve(&request.image)
-            .map_err(|e| Error::Image { name: request.image.clone(), source: Box::new(e) })?;
-        let origin = ImageOrigin { name: request.image.clone(), id: image.id.to_string(), layers: image.layers.clone() };
+        let image = self.images.resolve(&request.image).map_err(|e| Error::Image {
+            name: request.image.clone(),
+            source: Box::new(e),
+        })?;
+        let origin = ImageOrigin {
+            name: request.image.clone(),
+            id: image.id.to_string(),
+            layers: image.layers.clone(),
+        };
         self.create_from(request, origin, &image.config.config)
     }
 
     /// As [`Engine::create`], from an image config and layers at hand.
-    pub fn create_from(&self, request: &CreateRequest, origin: ImageOrigin, image: &RunConfig) -> Result<Created> {
+    pub fn create_from(
+        &self,
+        request: &CreateRequest,
+        origin: ImageOrigin,
+        image: &RunConfig,
+    ) -> Result<Created> {
         let id = ContainerId::random().at("read", "/dev/urandom")?;
         let mut warnings = Vec::new();
         // The name is settled below; everything that can be refused is refused before anything exists.
@@ -54,14 +65,20 @@ impl Engine {
         let mut config = resolve(request, origin, image, &id, placeholder, &mut warnings)?;
         crate::spec::check(&config)?;
         let _lock = record::make(&self.paths, &id)?;
-        let made = self.reserve(request, &mut config).and_then(|()| record::save_config(&self.paths, &config));
+        let made = self
+            .reserve(request, &mut config)
+            .and_then(|()| record::save_config(&self.paths, &config));
         if let Err(e) = made {
             // What failed first is what the user hears.
             let _ = remove::erase(&self.paths, &id, Some(&config), true);
             return Err(e);
         }
         self.event("create", &config, &[]);
-        Ok(Created { id, name: config.name, warnings })
+        Ok(Created {
+            id,
+            name: config.name,
+            warnings,
+        })
     }
 
     fn reserve(&self, request: &CreateRequest, config: &mut ContainerConfig) -> Result<()> {
@@ -91,7 +108,9 @@ impl Engine {
                     .map_err(|e| fail(name, e))?;
                 // Noted on the record before it is used: removal looks here.
                 *name = Some(volume.name.clone());
-                volumes.attach(&volume.name, config.id.as_str()).map_err(|e| fail(name, e))?;
+                volumes
+                    .attach(&volume.name, config.id.as_str())
+                    .map_err(|e| fail(name, e))?;
             }
         }
         Ok(())
@@ -109,9 +128,10 @@ fn resolve(
 ) -> Result<ContainerConfig> {
     let (entrypoint, cmd) = match &request.entrypoint {
         // A new entrypoint makes the image's command meaningless.
-        Some(entrypoint) => {
-            (entrypoint.iter().filter(|s| !s.is_empty()).cloned().collect(), request.command.clone())
-        }
+        Some(entrypoint) => (
+            entrypoint.iter().filter(|s| !s.is_empty()).cloned().collect(),
+            request.command.clone(),
+        ),
         None if request.command.is_empty() => (image.entrypoint.clone(), image.cmd.clone()),
         None => (image.entrypoint.clone(), request.command.clone()),
     };
@@ -121,7 +141,11 @@ fn resolve(
     let mut host = request.host.clone();
     let mut exposed: Vec<String> = image.exposed_ports.keys().cloned().collect();
     exposed.extend(request.expose.iter().cloned());
-    exposed.extend(host.ports.iter().map(|p| format!("{}/{}", p.container_port, p.protocol)));
+    exposed.extend(
+        host.ports
+            .iter()
+            .map(|p| format!("{}/{}", p.container_port, p.protocol)),
+    );
     exposed.sort();
     exposed.dedup();
     if host.publish_all {
@@ -144,7 +168,10 @@ fn resolve(
         (None, UtsMode::Private, NetworkMode::Host) => host_name(),
         (None, UtsMode::Private, _) => id.short().to_owned(),
         (Some(_), UtsMode::Host, _) => {
-            return Err(Error::Invalid { what: "hostname".into(), why: "it conflicts with --uts host".into() });
+            return Err(Error::Invalid {
+                what: "hostname".into(),
+                why: "it conflicts with --uts host".into(),
+            });
         }
         (None, UtsMode::Host, _) => host_name(),
     };
@@ -174,7 +201,10 @@ fn resolve(
         cmd,
         env: merge_env(&image.env, &request.env),
         labels,
-        working_dir: request.working_dir.clone().unwrap_or_else(|| image.working_dir.clone()),
+        working_dir: request
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| image.working_dir.clone()),
         user,
         hostname,
         domainname: request.domainname.clone(),
@@ -183,7 +213,9 @@ fn resolve(
         stdin_once: request.stdin_once,
         exposed_ports: exposed,
         stop_signal,
-        stop_timeout: request.stop_timeout.or(image.stop_timeout.and_then(|s| i64::try_from(s).ok())),
+        stop_timeout: request
+            .stop_timeout
+            .or(image.stop_timeout.and_then(|s| i64::try_from(s).ok())),
         healthcheck: healthcheck(request, image),
         seccomp,
         host,
@@ -198,7 +230,12 @@ fn exposed_port(text: &str) -> Option<PortMapping> {
         _ => return None,
     };
     let container_port = port.parse().ok().filter(|p| *p != 0)?;
-    Some(PortMapping { host_ip: std::net::Ipv4Addr::UNSPECIFIED, host_port: 0, container_port, protocol })
+    Some(PortMapping {
+        host_ip: std::net::Ipv4Addr::UNSPECIFIED,
+        host_port: 0,
+        container_port,
+        protocol,
+    })
 }
 
 /// The image's `VOLUME`s become anonymous volumes, but for those the user mounts something on. The path goes through
@@ -206,7 +243,10 @@ fn exposed_port(text: &str) -> Option<PortMapping> {
 fn image_volumes(mounts: &mut Vec<MountSpec>, image: &RunConfig) -> Result<()> {
     for path in image.volumes.keys() {
         let mut spec = crate::flags::parse_tmpfs(path.split(':').next().unwrap_or_default())?;
-        spec.kind = MountKind::Volume { name: None, nocopy: false };
+        spec.kind = MountKind::Volume {
+            name: None,
+            nocopy: false,
+        };
         spec.propagation = Propagation::default();
         if !mounts.iter().any(|m| m.target == spec.target) {
             mounts.push(spec);
@@ -216,7 +256,11 @@ fn image_volumes(mounts: &mut Vec<MountSpec>, image: &RunConfig) -> Result<()> {
 }
 
 fn seccomp(options: &[SecurityOpt], privileged: bool) -> Result<Seccomp> {
-    let mut seccomp = if privileged { Seccomp::Unconfined } else { Seccomp::Default };
+    let mut seccomp = if privileged {
+        Seccomp::Unconfined
+    } else {
+        Seccomp::Default
+    };
     for option in options {
         match option {
             SecurityOpt::SeccompUnconfined => seccomp = Seccomp::Unconfined,
@@ -275,7 +319,11 @@ fn healthcheck(request: &CreateRequest, image: &RunConfig) -> Option<Healthcheck
         (None, base) => base,
         (Some(user), None) => Some(user.clone()),
         (Some(user), Some(base)) => Some(Healthcheck {
-            test: if user.test.is_empty() { base.test } else { user.test.clone() },
+            test: if user.test.is_empty() {
+                base.test
+            } else {
+                user.test.clone()
+            },
             interval: user.interval.or(base.interval),
             timeout: user.timeout.or(base.timeout),
             start_period: user.start_period.or(base.start_period),
@@ -290,29 +338,56 @@ mod tests {
     use super::*;
 
     fn origin() -> ImageOrigin {
-        ImageOrigin { name: "x".into(), id: "sha256:0".into(), layers: vec![] }
+        ImageOrigin {
+            name: "x".into(),
+            id: "sha256:0".into(),
+            layers: vec![],
+        }
     }
 
     fn resolved(request: &CreateRequest, image: &RunConfig) -> Result<ContainerConfig> {
         let id = ContainerId::random().unwrap();
-        resolve(request, origin(), image, &id, "name".parse().unwrap(), &mut Vec::new())
+        resolve(
+            request,
+            origin(),
+            image,
+            &id,
+            "name".parse().unwrap(),
+            &mut Vec::new(),
+        )
     }
 
     fn image() -> RunConfig {
-        RunConfig { cmd: vec!["sh".into()], env: vec!["A=1".into(), "PATH=/bin".into()], ..RunConfig::default() }
+        RunConfig {
+            cmd: vec!["sh".into()],
+            env: vec!["A=1".into(), "PATH=/bin".into()],
+            ..RunConfig::default()
+        }
     }
 
     #[test]
     fn a_new_entrypoint_drops_the_images_command() {
-        let request = CreateRequest { entrypoint: Some(vec!["/e".into()]), ..CreateRequest::default() };
+        let request = CreateRequest {
+            entrypoint: Some(vec!["/e".into()]),
+            ..CreateRequest::default()
+        };
         assert_eq!(resolved(&request, &image()).unwrap().args(), ["/e"]);
-        let cleared = CreateRequest { entrypoint: Some(vec![]), ..CreateRequest::default() };
+        let cleared = CreateRequest {
+            entrypoint: Some(vec![]),
+            ..CreateRequest::default()
+        };
         assert!(matches!(resolved(&cleared, &image()), Err(Error::NoCommand(_))));
     }
 
     #[test]
     fn env_is_merged_in_place() {
-        assert_eq!(merge_env(&["A=1".into(), "B=2".into()], &["B=3".into(), "A".into(), "C=".into()]), ["B=3", "C="]);
+        assert_eq!(
+            merge_env(
+                &["A=1".into(), "B=2".into()],
+                &["B=3".into(), "A".into(), "C=".into()]
+            ),
+            ["B=3", "C="]
+        );
     }
 
     #[test]
@@ -327,11 +402,18 @@ mod tests {
     #[test]
     fn image_volumes_are_targets_inside_and_nothing_else() {
         let mut image = image();
-        image.volumes.insert("/etc/../../../root".into(), Default::default());
+        image
+            .volumes
+            .insert("/etc/../../../root".into(), Default::default());
         assert!(resolved(&CreateRequest::default(), &image).is_err());
         image.volumes.clear();
-        image.volumes.insert("/etc/shadow:/data".into(), Default::default());
+        image
+            .volumes
+            .insert("/etc/shadow:/data".into(), Default::default());
         let config = resolved(&CreateRequest::default(), &image).unwrap();
-        assert!(matches!(&config.host.mounts[0].kind, MountKind::Volume { name: None, .. }));
+        assert!(matches!(
+            &config.host.mounts[0].kind,
+            MountKind::Volume { name: None, .. }
+        ));
     }
 }

@@ -21,8 +21,10 @@ impl Engine {
     /// Opens the engine, making directories that are missing.
     pub fn open(paths: Paths) -> Result<Engine> {
         paths.prepare().at("prepare", &paths.root)?;
-        let images = Images::open(&paths.root)
-            .map_err(|e| Error::Image { name: paths.root.display().to_string(), source: Box::new(e) })?;
+        let images = Images::open(&paths.root).map_err(|e| Error::Image {
+            name: paths.root.display().to_string(),
+            source: Box::new(e),
+        })?;
         Ok(Engine { paths, images })
     }
 
@@ -57,7 +59,9 @@ impl Engine {
         if text.is_empty() || text.len() > 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(missing());
         }
-        let mut found = record::ids(&self.paths)?.into_iter().filter(|id| id.as_str().starts_with(text));
+        let mut found = record::ids(&self.paths)?
+            .into_iter()
+            .filter(|id| id.as_str().starts_with(text));
         match (found.next(), found.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
@@ -84,8 +88,10 @@ impl Engine {
     /// None when it does not run; [`crate::rootfs::Temporary`] then mounts it.
     pub fn live_root(&self, id: &ContainerId) -> Result<Option<std::path::PathBuf>> {
         let state = self.state(id)?;
-        Ok((state.pid > 0 && matches!(state.status, Status::Running | Status::Paused))
-            .then(|| format!("/proc/{}/root", state.pid).into()))
+        Ok(
+            (state.pid > 0 && matches!(state.status, Status::Running | Status::Paused))
+                .then(|| format!("/proc/{}/root", state.pid).into()),
+        )
     }
 }
 
@@ -97,7 +103,13 @@ impl Engine {
 
     /// Kills a running container and waits until it has ended.
     pub(crate) fn end(&self, id: &ContainerId) -> Result<()> {
-        self.stop(id, &crate::StopOptions { signal: Some(crate::flags::Signal::KILL), timeout: Some(-1) })
+        self.stop(
+            id,
+            &crate::StopOptions {
+                signal: Some(crate::flags::Signal::KILL),
+                timeout: Some(-1),
+            },
+        )
     }
 }
 

@@ -19,7 +19,11 @@ pub enum Error {
     #[error("container name {name:?} is in use by container {holder}")]
     NameTaken { name: String, holder: String },
     #[error("cannot {verb} container {name}: it is {status}")]
-    Wrong { verb: &'static str, name: String, status: Status },
+    Wrong {
+        verb: &'static str,
+        name: String,
+        status: Status,
+    },
     #[error("container {0} has no command: neither the image nor the command line names one")]
     NoCommand(String),
     /// The program is missing; exit code 127.
@@ -42,22 +46,45 @@ pub enum Error {
     #[error(transparent)]
     Flag(#[from] crate::flags::InvalidFlag),
     #[error("cannot {op} {}", path.display())]
-    Io { op: &'static str, path: PathBuf, source: io::Error },
+    Io {
+        op: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
     #[error("{} is damaged", path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    Damaged {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
     #[error("image {name}")]
-    Image { name: String, source: Box<berth_images::Error> },
+    Image {
+        name: String,
+        source: Box<berth_images::Error>,
+    },
     #[error("container {id}")]
-    Runtime { id: String, source: Box<berth_runtime::Error> },
+    Runtime {
+        id: String,
+        source: Box<berth_runtime::Error>,
+    },
     #[error("network of container {id}")]
-    Network { id: String, source: Box<crate::network::Error> },
+    Network {
+        id: String,
+        source: Box<crate::network::Error>,
+    },
     #[error("volume {name}")]
-    Volume { name: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Volume {
+        name: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl Error {
     pub(crate) fn io(op: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
-        Error::Io { op, path: path.into(), source: source.into() }
+        Error::Io {
+            op,
+            path: path.into(),
+            source: source.into(),
+        }
     }
 
     /// The whole chain on one line, outermost first.

@@ -31,6 +31,9 @@ pub struct ExecRequest {
 impl Engine {
     /// Runs it and returns its exit code; 0 at once when detached.
     pub fn exec(&self, _id: &ContainerId, _request: &ExecRequest) -> Result<i32> {
-        Err(Error::Unsupported { what: "exec".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "exec".into(),
+            why: "not built yet".into(),
+        })
     }
 }

@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_a_directory_are_refused() {
-        for bad in ["", "a", "..", ".hidden", "a/b", "a\nb", "-x", "a b", "é2", "x\0y", "//ab"] {
+        for bad in [
+            "", "a", "..", ".hidden", "a/b", "a\nb", "-x", "a b", "é2", "x\0y", "//ab",
+        ] {
             assert!(bad.parse::<ContainerName>().is_err(), "{bad:?}");
         }
         assert!("x".repeat(256).parse::<ContainerName>().is_err());

@@ -39,8 +39,14 @@ impl std::str::FromStr for ListFilter {
             "id" => ListFilter::Id(owned),
             "name" => ListFilter::Name(owned),
             "label" => match value.split_once('=') {
-                Some((k, v)) => ListFilter::Label { key: k.into(), value: Some(v.into()) },
-                None => ListFilter::Label { key: owned, value: None },
+                Some((k, v)) => ListFilter::Label {
+                    key: k.into(),
+                    value: Some(v.into()),
+                },
+                None => ListFilter::Label {
+                    key: owned,
+                    value: None,
+                },
             },
             "exited" => ListFilter::Exited(value.parse().map_err(|_| bad("expected an exit code"))?),
             "status" => ListFilter::Status(value.parse()?),
@@ -127,7 +133,10 @@ impl Engine {
             };
             filters.push((filter, bound));
         }
-        let by_status = options.filters.iter().any(|f| matches!(f, ListFilter::Status(_) | ListFilter::Exited(_)));
+        let by_status = options
+            .filters
+            .iter()
+            .any(|f| matches!(f, ListFilter::Status(_) | ListFilter::Exited(_)));
         rows.retain(|row| {
             (options.all || options.last.is_some() || by_status || row.state.status.needs_shim())
                 && fits(row, &filters)
@@ -147,7 +156,9 @@ fn fits(row: &Summary, filters: &[(&ListFilter, Option<Timestamp>)]) -> bool {
         if alone {
             return matches(row, filter, None);
         }
-        filters.iter().any(|(f, bound)| std::mem::discriminant(*f) == kind && matches(row, f, *bound))
+        filters
+            .iter()
+            .any(|(f, bound)| std::mem::discriminant(*f) == kind && matches(row, f, *bound))
     })
 }
 
@@ -156,9 +167,10 @@ fn matches(row: &Summary, filter: &ListFilter, bound: Option<Timestamp>) -> bool
     match filter {
         ListFilter::Id(id) => row.id.as_str().starts_with(id.as_str()),
         ListFilter::Name(name) => row.name.as_str().contains(name.trim_start_matches('/')),
-        ListFilter::Label { key, value } => {
-            row.labels.get(key).is_some_and(|v| value.as_ref().is_none_or(|want| want == v))
-        }
+        ListFilter::Label { key, value } => row
+            .labels
+            .get(key)
+            .is_some_and(|v| value.as_ref().is_none_or(|want| want == v)),
         ListFilter::Exited(code) => row.state.status == Status::Exited && row.state.exit_code == *code,
         ListFilter::Status(status) => row.state.status == *status,
         ListFilter::Ancestor(image) => {
@@ -175,10 +187,19 @@ fn matches(row: &Summary, filter: &ListFilter, bound: Option<Timestamp>) -> bool
                 || matches!(&m.kind, crate::flags::MountKind::Volume { name: Some(n), .. } if n == text)
         }),
         ListFilter::Network(name) => host.network.to_string() == *name,
-        ListFilter::Publish(port) => host.ports.iter().any(|p| p.container_port == *port || p.host_port == *port),
-        ListFilter::Expose(port) => {
-            row.config.exposed_ports.iter().any(|p| p == port || p.split('/').next() == Some(port))
-        }
-        ListFilter::Health(want) => row.state.health.as_ref().map_or(want == "none", |h| h.status == *want),
+        ListFilter::Publish(port) => host
+            .ports
+            .iter()
+            .any(|p| p.container_port == *port || p.host_port == *port),
+        ListFilter::Expose(port) => row
+            .config
+            .exposed_ports
+            .iter()
+            .any(|p| p == port || p.split('/').next() == Some(port)),
+        ListFilter::Health(want) => row
+            .state
+            .health
+            .as_ref()
+            .map_or(want == "none", |h| h.status == *want),
     }
 }

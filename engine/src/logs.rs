@@ -45,6 +45,9 @@ impl Engine {
         _options: &LogOptions,
         _sink: &mut dyn FnMut(&LogEntry) -> std::io::Result<()>,
     ) -> Result<()> {
-        Err(Error::Unsupported { what: "logs".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "logs".into(),
+            why: "not built yet".into(),
+        })
     }
 }

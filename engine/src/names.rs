@@ -28,14 +28,23 @@ pub(crate) fn take(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Res
     // Dot first: no name starts with one, so the file aside is never taken for a name.
     let aside = paths.names().join(format!(".{id}"));
     let mut file = std::fs::OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&aside).at("create", &aside)?;
+    let mut file = file
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .at("create", &aside)?;
     std::io::Write::write_all(&mut file, id.as_str().as_bytes()).at("write", &aside)?;
     let linked = loop {
         match std::fs::hard_link(&aside, &path) {
             Ok(()) => break Ok(()),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => match holder(paths, name)? {
                 Some(holder) if paths.container(&holder).is_dir() => {
-                    break Err(Error::NameTaken { name: name.to_string(), holder: holder.to_string() });
+                    break Err(Error::NameTaken {
+                        name: name.to_string(),
+                        holder: holder.to_string(),
+                    });
                 }
                 stale => release_stale(paths, name, stale.as_ref())?,
             },
@@ -71,27 +80,109 @@ pub(crate) fn release(paths: &Paths, name: &ContainerName) -> Result<()> {
 pub(crate) fn random(attempt: u32) -> Result<ContainerName> {
     let mut bytes = [0u8; 4];
     fill_random(&mut bytes).at("read", "/dev/urandom")?;
-    let pick = |words: &[&'static str], a: u8, b: u8| words[usize::from(u16::from_le_bytes([a, b])) % words.len()];
-    let (adjective, noun) = (pick(ADJECTIVES, bytes[0], bytes[1]), pick(NOUNS, bytes[2], bytes[3]));
-    let text = if attempt == 0 { format!("{adjective}_{noun}") } else { format!("{adjective}_{noun}{attempt}{}", bytes[0]) };
+    let pick =
+        |words: &[&'static str], a: u8, b: u8| words[usize::from(u16::from_le_bytes([a, b])) % words.len()];
+    let (adjective, noun) = (
+        pick(ADJECTIVES, bytes[0], bytes[1]),
+        pick(NOUNS, bytes[2], bytes[3]),
+    );
+    let text = if attempt == 0 {
+        format!("{adjective}_{noun}")
+    } else {
+        format!("{adjective}_{noun}{attempt}{}", bytes[0])
+    };
     Ok(text.parse().expect("the words are letters"))
 }
 
 const ADJECTIVES: &[&str] = &[
-    "able", "amber", "brave", "brisk", "calm", "candid", "civil", "clear", "clever", "coastal", "crisp", "daring",
-    "deep", "eager", "early", "even", "fair", "fast", "firm", "fluent", "fond", "frank", "fresh", "gentle", "glad",
-    "golden", "grand", "happy", "hardy", "honest", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry",
-    "modest", "neat", "noble", "patient", "placid", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready",
-    "robust", "serene", "sharp", "silent", "silver", "simple", "smooth", "sober", "solid", "steady", "sturdy",
-    "subtle", "sunny", "swift", "tidy", "trusty", "upbeat", "vivid", "warm", "wise", "witty", "young", "zesty",
+    "able", "amber", "brave", "brisk", "calm", "candid", "civil", "clear", "clever", "coastal", "crisp",
+    "daring", "deep", "eager", "early", "even", "fair", "fast", "firm", "fluent", "fond", "frank", "fresh",
+    "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "keen", "kind", "lively", "loyal",
+    "lucid", "mellow", "merry", "modest", "neat", "noble", "patient", "placid", "plucky", "polite", "proud",
+    "quick", "quiet", "rapid", "ready", "robust", "serene", "sharp", "silent", "silver", "simple", "smooth",
+    "sober", "solid", "steady", "sturdy", "subtle", "sunny", "swift", "tidy", "trusty", "upbeat", "vivid",
+    "warm", "wise", "witty", "young", "zesty",
 ];
 
 const NOUNS: &[&str] = &[
-    "anchor", "bay", "beacon", "boat", "bollard", "bow", "brig", "buoy", "cabin", "canal", "cape", "captain",
-    "cargo", "channel", "chart", "clipper", "coast", "compass", "coral", "cove", "crane", "crew", "current",
-    "cutter", "deck", "delta", "dinghy", "dock", "dolphin", "estuary", "ferry", "fjord", "fleet", "frigate",
-    "galley", "gull", "harbour", "haven", "helm", "heron", "hull", "inlet", "island", "jetty", "keel", "ketch",
-    "lagoon", "lantern", "lighthouse", "lock", "mast", "mooring", "oar", "orca", "otter", "pelican", "pier",
-    "pilot", "port", "quay", "reef", "rigging", "rudder", "sail", "schooner", "seal", "sextant", "shoal", "skiff",
-    "sloop", "spray", "starboard", "strait", "swell", "tide", "tiller", "trawler", "tug", "wharf", "yacht",
+    "anchor",
+    "bay",
+    "beacon",
+    "boat",
+    "bollard",
+    "bow",
+    "brig",
+    "buoy",
+    "cabin",
+    "canal",
+    "cape",
+    "captain",
+    "cargo",
+    "channel",
+    "chart",
+    "clipper",
+    "coast",
+    "compass",
+    "coral",
+    "cove",
+    "crane",
+    "crew",
+    "current",
+    "cutter",
+    "deck",
+    "delta",
+    "dinghy",
+    "dock",
+    "dolphin",
+    "estuary",
+    "ferry",
+    "fjord",
+    "fleet",
+    "frigate",
+    "galley",
+    "gull",
+    "harbour",
+    "haven",
+    "helm",
+    "heron",
+    "hull",
+    "inlet",
+    "island",
+    "jetty",
+    "keel",
+    "ketch",
+    "lagoon",
+    "lantern",
+    "lighthouse",
+    "lock",
+    "mast",
+    "mooring",
+    "oar",
+    "orca",
+    "otter",
+    "pelican",
+    "pier",
+    "pilot",
+    "port",
+    "quay",
+    "reef",
+    "rigging",
+    "rudder",
+    "sail",
+    "schooner",
+    "seal",
+    "sextant",
+    "shoal",
+    "skiff",
+    "sloop",
+    "spray",
+    "starboard",
+    "strait",
+    "swell",
+    "tide",
+    "tiller",
+    "trawler",
+    "tug",
+    "wharf",
+    "yacht",
 ];

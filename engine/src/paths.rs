@@ -17,7 +17,10 @@ pub struct Paths {
 
 impl Default for Paths {
     fn default() -> Self {
-        Paths { root: "/var/lib/berth".into(), state: "/run/berth".into() }
+        Paths {
+            root: "/var/lib/berth".into(),
+            state: "/run/berth".into(),
+        }
     }
 }
 
@@ -41,7 +44,12 @@ impl Paths {
                 _ => private(top, true)?,
             }
         }
-        for dir in [self.containers(), self.names(), self.state_containers(), self.locks()] {
+        for dir in [
+            self.containers(),
+            self.names(),
+            self.state_containers(),
+            self.locks(),
+        ] {
             if !dir.is_dir() {
                 private(&dir, false)?;
             }

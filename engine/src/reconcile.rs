@@ -99,8 +99,10 @@ pub(crate) fn clear(paths: &Paths, id: &ContainerId, state: &State) -> Result<()
         berth_sys::pidfd::ended_within(&pidfd, None).at("wait for", "/proc")?;
     }
     crate::shim::forget(paths, id)?;
-    network::detach(&network_paths(paths), id.as_str())
-        .map_err(|e| Error::Network { id: id.to_string(), source: Box::new(e) })?;
+    network::detach(&network_paths(paths), id.as_str()).map_err(|e| Error::Network {
+        id: id.to_string(),
+        source: Box::new(e),
+    })?;
     rootfs::unmount(&paths.rootfs(id)).at("unmount", paths.rootfs(id))?;
     match std::fs::remove_dir_all(paths.run_dir(id)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", paths.run_dir(id), e)),

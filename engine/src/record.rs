@@ -31,7 +31,12 @@ pub(crate) fn ids(paths: &Paths) -> Result<Vec<ContainerId>> {
     };
     let mut ids = Vec::new();
     for entry in entries {
-        if let Some(id) = entry.at("read", &dir)?.file_name().to_str().and_then(|n| n.parse().ok()) {
+        if let Some(id) = entry
+            .at("read", &dir)?
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse().ok())
+        {
             ids.push(id);
         }
     }
@@ -57,7 +62,8 @@ pub(crate) struct Lock {
 ///
 /// [`Error::NoSuchContainer`], also when it was removed while we waited.
 pub(crate) fn lock(paths: &Paths, id: &ContainerId) -> Result<Lock> {
-    lock_with(paths, id, FlockOperation::LockExclusive).map(|lock| lock.expect("a blocking lock is had or an error"))
+    lock_with(paths, id, FlockOperation::LockExclusive)
+        .map(|lock| lock.expect("a blocking lock is had or an error"))
 }
 
 /// Takes the lock if nobody has it.
@@ -98,9 +104,16 @@ pub(crate) fn config(paths: &Paths, id: &ContainerId) -> Result<ContainerConfig>
 /// Writes what a container is.
 pub(crate) fn save_config(paths: &Paths, config: &ContainerConfig) -> Result<()> {
     // A container that goes with its end has nothing to tell after a power cut.
-    let durability = if config.host.auto_remove { Durability::Renamed } else { Durability::Synced };
+    let durability = if config.host.auto_remove {
+        Durability::Renamed
+    } else {
+        Durability::Synced
+    };
     let path = paths.config(&config.id);
-    let bytes = serde_json::to_vec(config).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(config).map_err(|source| Error::Damaged {
+        path: path.clone(),
+        source,
+    })?;
     replace(&path, &bytes, durability)
 }
 
@@ -111,9 +124,17 @@ pub(crate) fn state(paths: &Paths, id: &ContainerId) -> Result<State> {
 }
 
 /// Writes what it is doing.
-pub(crate) fn save_state(paths: &Paths, id: &ContainerId, state: &State, durability: Durability) -> Result<()> {
+pub(crate) fn save_state(
+    paths: &Paths,
+    id: &ContainerId,
+    state: &State,
+    durability: Durability,
+) -> Result<()> {
     let path = paths.state_file(id);
-    let bytes = serde_json::to_vec(state).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(state).map_err(|source| Error::Damaged {
+        path: path.clone(),
+        source,
+    })?;
     replace(&path, &bytes, durability)
 }
 
@@ -121,7 +142,13 @@ pub(crate) fn save_state(paths: &Paths, id: &ContainerId, state: &State, durabil
 pub(crate) fn replace(path: &Path, bytes: &[u8], durability: Durability) -> Result<()> {
     let aside = path.with_extension("json.new");
     let mut file = OpenOptions::new();
-    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&aside).at("create", &aside)?;
+    let mut file = file
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&aside)
+        .at("create", &aside)?;
     file.write_all(bytes).at("write", &aside)?;
     if durability == Durability::Synced {
         file.sync_data().at("sync", &aside)?;

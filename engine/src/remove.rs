@@ -32,8 +32,14 @@ impl Engine {
         let state = reconcile::state(&self.paths, id)?;
         if state.status.needs_shim() {
             if !options.force {
-                let name = self.config(id).map_or_else(|_| id.to_string(), |c| c.name.to_string());
-                return Err(Error::Wrong { verb: "remove", name, status: state.status });
+                let name = self
+                    .config(id)
+                    .map_or_else(|_| id.to_string(), |c| c.name.to_string());
+                return Err(Error::Wrong {
+                    verb: "remove",
+                    name,
+                    status: state.status,
+                });
             }
             match self.end(id) {
                 // With --rm the shim has removed it by now.
@@ -49,7 +55,11 @@ impl Engine {
         let config = record::config(&self.paths, id).ok();
         if !state.status.allows(Verb::Remove) {
             let name = config.map_or_else(|| id.to_string(), |c| c.name.to_string());
-            return Err(Error::Wrong { verb: "remove", name, status: state.status });
+            return Err(Error::Wrong {
+                verb: "remove",
+                name,
+                status: state.status,
+            });
         }
         state.status = Status::Removing;
         record::save_state(&self.paths, id, &state, Durability::Renamed)?;
@@ -73,7 +83,10 @@ pub(crate) fn erase(
         let volumes = Volumes::new(&paths.root);
         for mount in &config.host.mounts {
             if let MountKind::Volume { name: Some(name), .. } = &mount.kind {
-                let fail = |e| Error::Volume { name: name.clone(), source: Box::new(e) };
+                let fail = |e| Error::Volume {
+                    name: name.clone(),
+                    source: Box::new(e),
+                };
                 volumes.detach(name, id.as_str()).map_err(fail)?;
                 if anonymous_volumes && volumes.inspect(name).is_ok_and(|v| v.anonymous) {
                     // Somebody else may mount it by its random name; then it stays.

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, unmount as umount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount as umount,
 };
 
 use crate::config::ContainerConfig;
@@ -29,7 +29,11 @@ pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path) -> io::Result<Owne
     fsconfig_set_string(&context, "workdir", work)?;
     // Containers are torn down by removing the upper directory, never by reading it after a power cut.
     fsconfig_create(&context)?;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
+    Ok(fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )?)
 }
 
 /// Makes the writable layer's directories, once. The root of the overlay shows the upper directory's mode.
@@ -55,8 +59,18 @@ pub fn prepare(paths: &Paths, config: &ContainerConfig) -> io::Result<()> {
 /// Mounts a container's root at `target`, which exists.
 pub fn mount(paths: &Paths, config: &ContainerConfig, target: &Path) -> io::Result<()> {
     prepare(paths, config)?;
-    let tree = overlay(&config.image.layers, &paths.upper(&config.id), &paths.work(&config.id))?;
-    Ok(move_mount(&tree, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+    let tree = overlay(
+        &config.image.layers,
+        &paths.upper(&config.id),
+        &paths.work(&config.id),
+    )?;
+    Ok(move_mount(
+        &tree,
+        "",
+        CWD,
+        target,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )?)
 }
 
 /// Takes the mount away; fine when there is none.

@@ -16,6 +16,9 @@ impl Engine {
     /// from before the start: no output is missed.
     pub fn start(&self, id: &ContainerId, options: &StartOptions) -> Result<Option<Session>> {
         let _ = (id, options);
-        Err(Error::Unsupported { what: "start".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "start".into(),
+            why: "not built yet".into(),
+        })
     }
 }

@@ -26,7 +26,10 @@ pub enum WaitCondition {
 }
 
 fn later<T>(what: &str) -> Result<T> {
-    Err(Error::Unsupported { what: what.into(), why: "not built yet".into() })
+    Err(Error::Unsupported {
+        what: what.into(),
+        why: "not built yet".into(),
+    })
 }
 
 impl Engine {

@@ -15,6 +15,9 @@ pub struct Top {
 impl Engine {
     /// The processes of a running container as the host sees them; columns of `ps -ef`, or those named in `-o a,b,c`.
     pub fn top(&self, _id: &ContainerId, _ps_args: &[String]) -> Result<Top> {
-        Err(Error::Unsupported { what: "top".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "top".into(),
+            why: "not built yet".into(),
+        })
     }
 }

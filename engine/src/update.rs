@@ -17,10 +17,16 @@ pub struct UpdateRequest {
 impl Engine {
     /// Changes limits and policy, of a running container at once.
     pub fn update(&self, _id: &ContainerId, _request: &UpdateRequest) -> Result<()> {
-        Err(Error::Unsupported { what: "update".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "update".into(),
+            why: "not built yet".into(),
+        })
     }
     /// Gives it another name.
     pub fn rename(&self, _id: &ContainerId, _name: &ContainerName) -> Result<()> {
-        Err(Error::Unsupported { what: "rename".into(), why: "not built yet".into() })
+        Err(Error::Unsupported {
+            what: "rename".into(),
+            why: "not built yet".into(),
+        })
     }
 }

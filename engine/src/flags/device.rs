@@ -80,9 +80,14 @@ impl FromStr for DeviceCgroupRule {
         };
         let number = |t: &str| match t {
             "*" => Ok(None),
-            _ => t.parse::<u32>().map(Some).map_err(|_| bad("expected numbers or *")),
+            _ => t
+                .parse::<u32>()
+                .map(Some)
+                .map_err(|_| bad("expected numbers or *")),
         };
-        let (major, minor) = numbers.split_once(':').ok_or_else(|| bad("expected major:minor"))?;
+        let (major, minor) = numbers
+            .split_once(':')
+            .ok_or_else(|| bad("expected major:minor"))?;
         if !are_permissions(permissions) {
             return Err(bad("permissions are some of r, w and m"));
         }
@@ -103,12 +108,28 @@ mod tests {
     #[test]
     fn devices_as_docker_reads_them() {
         let d: DeviceMapping = "/dev/fuse".parse().unwrap();
-        assert_eq!((d.container.to_str(), d.permissions.as_str()), (Some("/dev/fuse"), "rwm"));
+        assert_eq!(
+            (d.container.to_str(), d.permissions.as_str()),
+            (Some("/dev/fuse"), "rwm")
+        );
         let d: DeviceMapping = "/dev/sda:r".parse().unwrap();
-        assert_eq!((d.container.to_str(), d.permissions.as_str()), (Some("/dev/sda"), "r"));
+        assert_eq!(
+            (d.container.to_str(), d.permissions.as_str()),
+            (Some("/dev/sda"), "r")
+        );
         let d: DeviceMapping = "/dev/sda:/dev/xvdc:rw".parse().unwrap();
-        assert_eq!((d.container.to_str(), d.permissions.as_str()), (Some("/dev/xvdc"), "rw"));
-        for bad in ["", "fuse", "/dev/a:b", "/dev/a:/dev/../b", "/dev/a:/dev/b:x", "/a:/b:r:w"] {
+        assert_eq!(
+            (d.container.to_str(), d.permissions.as_str()),
+            (Some("/dev/xvdc"), "rw")
+        );
+        for bad in [
+            "",
+            "fuse",
+            "/dev/a:b",
+            "/dev/a:/dev/../b",
+            "/dev/a:/dev/b:x",
+            "/a:/b:r:w",
+        ] {
             assert!(bad.parse::<DeviceMapping>().is_err(), "{bad}");
         }
     }

@@ -24,12 +24,16 @@ pub struct Healthcheck {
 impl Healthcheck {
     /// Between checks.
     pub fn interval(&self) -> Duration {
-        self.interval.filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(30))
+        self.interval
+            .filter(|d| !d.is_zero())
+            .unwrap_or(Duration::from_secs(30))
     }
 
     /// For one check.
     pub fn timeout(&self) -> Duration {
-        self.timeout.filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(30))
+        self.timeout
+            .filter(|d| !d.is_zero())
+            .unwrap_or(Duration::from_secs(30))
     }
 
     /// Grace after the start.
@@ -39,7 +43,9 @@ impl Healthcheck {
 
     /// Between checks during the grace.
     pub fn start_interval(&self) -> Duration {
-        self.start_interval.filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(5))
+        self.start_interval
+            .filter(|d| !d.is_zero())
+            .unwrap_or(Duration::from_secs(5))
     }
 
     /// Failures that make it unhealthy.
@@ -73,7 +79,10 @@ mod tests {
             start_interval: None,
             retries: None,
         };
-        assert_eq!(check(&["CMD-SHELL", "exit 1"]).command().unwrap(), ["/bin/sh", "-c", "exit 1"]);
+        assert_eq!(
+            check(&["CMD-SHELL", "exit 1"]).command().unwrap(),
+            ["/bin/sh", "-c", "exit 1"]
+        );
         assert_eq!(check(&["NONE"]).command(), None);
         assert_eq!(check(&[]).command(), None);
         assert_eq!(check(&[]).retries(), 3);

@@ -36,6 +36,10 @@ pub struct InvalidFlag {
 
 impl InvalidFlag {
     pub(crate) fn new(what: &'static str, value: &str, why: impl Into<String>) -> Self {
-        InvalidFlag { what, value: value.chars().take(200).collect(), why: why.into() }
+        InvalidFlag {
+            what,
+            value: value.chars().take(200).collect(),
+            why: why.into(),
+        }
     }
 }

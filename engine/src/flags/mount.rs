@@ -67,7 +67,9 @@ impl Propagation {
 
     fn parse(s: &str) -> Option<Self> {
         use Propagation::{Private, Rprivate, Rshared, Rslave, Shared, Slave};
-        [Shared, Slave, Private, Rshared, Rslave, Rprivate].into_iter().find(|p| p.name() == s)
+        [Shared, Slave, Private, Rshared, Rslave, Rprivate]
+            .into_iter()
+            .find(|p| p.name() == s)
     }
 }
 
@@ -111,15 +113,23 @@ pub fn parse_volume(s: &str) -> Result<MountSpec, InvalidFlag> {
     };
     let mut spec = MountSpec {
         kind: match source {
-            None => MountKind::Volume { name: None, nocopy: false },
-            Some(path) if path.starts_with('/') => {
-                MountKind::Bind { source: path.into(), create: true, recursive: true }
-            }
+            None => MountKind::Volume {
+                name: None,
+                nocopy: false,
+            },
+            Some(path) if path.starts_with('/') => MountKind::Bind {
+                source: path.into(),
+                create: true,
+                recursive: true,
+            },
             Some("") => return Err(bad("the source is empty")),
             Some(name) if name.contains('/') || name.starts_with('.') => {
                 return Err(bad("a source is an absolute path or a volume's name"));
             }
-            Some(name) => MountKind::Volume { name: Some(name.to_owned()), nocopy: false },
+            Some(name) => MountKind::Volume {
+                name: Some(name.to_owned()),
+                nocopy: false,
+            },
         },
         target: target(inside, s)?,
         read_only: false,
@@ -154,7 +164,18 @@ pub fn parse_tmpfs(s: &str) -> Result<MountSpec, InvalidFlag> {
             Some(("uid" | "gid" | "nr_inodes" | "nr_blocks" | "huge", _)) => rest.push(option.to_owned()),
             None if matches!(
                 option,
-                "rw" | "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "sync" | "async" | "noatime" | "nodiratime" | "relatime" | "strictatime"
+                "rw" | "exec"
+                    | "noexec"
+                    | "suid"
+                    | "nosuid"
+                    | "dev"
+                    | "nodev"
+                    | "sync"
+                    | "async"
+                    | "noatime"
+                    | "nodiratime"
+                    | "relatime"
+                    | "strictatime"
             ) =>
             {
                 rest.push(option.to_owned());
@@ -163,7 +184,11 @@ pub fn parse_tmpfs(s: &str) -> Result<MountSpec, InvalidFlag> {
         }
     }
     Ok(MountSpec {
-        kind: MountKind::Tmpfs { size, mode, options: rest },
+        kind: MountKind::Tmpfs {
+            size,
+            mode,
+            options: rest,
+        },
         target: target(inside, s)?,
         read_only,
         propagation: Propagation::default(),
@@ -195,7 +220,11 @@ impl FromStr for MountSpec {
                 Some((key, value)) => (key, Some(value)),
                 None => (field, None),
             };
-            let needed = || value.filter(|v| !v.is_empty()).ok_or_else(|| bad(format!("{key} needs a value")));
+            let needed = || {
+                value
+                    .filter(|v| !v.is_empty())
+                    .ok_or_else(|| bad(format!("{key} needs a value")))
+            };
             match key {
                 "type" => kind = needed()?,
                 "source" | "src" => source = Some(needed()?),
@@ -220,20 +249,36 @@ impl FromStr for MountSpec {
                 if !source.starts_with('/') {
                     return Err(bad("the source of a bind is an absolute path".into()));
                 }
-                MountKind::Bind { source: source.into(), create, recursive }
+                MountKind::Bind {
+                    source: source.into(),
+                    create,
+                    recursive,
+                }
             }
             "volume" => {
                 if source.is_some_and(|n| n.contains('/')) {
                     return Err(bad("a volume's name holds no '/'".into()));
                 }
-                MountKind::Volume { name: source.map(str::to_owned), nocopy }
+                MountKind::Volume {
+                    name: source.map(str::to_owned),
+                    nocopy,
+                }
             }
             "tmpfs" if source.is_some() => return Err(bad("a tmpfs has no source".into())),
-            "tmpfs" => MountKind::Tmpfs { size, mode, options: Vec::new() },
+            "tmpfs" => MountKind::Tmpfs {
+                size,
+                mode,
+                options: Vec::new(),
+            },
             other => return Err(bad(format!("type {other:?} is not bind, volume or tmpfs"))),
         };
         let inside = inside.ok_or_else(|| bad("target is missing".into()))?;
-        Ok(MountSpec { kind, target: target(inside, s)?, read_only, propagation })
+        Ok(MountSpec {
+            kind,
+            target: target(inside, s)?,
+            read_only,
+            propagation,
+        })
     }
 }
 
@@ -248,8 +293,24 @@ mod tests {
         assert!(m.read_only && m.propagation == Propagation::Rslave);
         assert!(matches!(m.kind, MountKind::Bind { create: true, .. }));
         let m = parse_volume("db:/var/lib/db").unwrap();
-        assert_eq!(m.kind, MountKind::Volume { name: Some("db".into()), nocopy: false });
-        for bad in ["", "data", "/a:b", "/a:/..", "/a:/", "./x:/y", "/a:/b:nonsense", "v:/b:rslave", ":/b"] {
+        assert_eq!(
+            m.kind,
+            MountKind::Volume {
+                name: Some("db".into()),
+                nocopy: false
+            }
+        );
+        for bad in [
+            "",
+            "data",
+            "/a:b",
+            "/a:/..",
+            "/a:/",
+            "./x:/y",
+            "/a:/b:nonsense",
+            "v:/b:rslave",
+            ":/b",
+        ] {
             assert!(parse_volume(bad).is_err(), "{bad}");
         }
     }
@@ -258,9 +319,24 @@ mod tests {
     fn long_form() {
         let m: MountSpec = "type=bind,src=/a,dst=/b,readonly".parse().unwrap();
         assert!(matches!(m.kind, MountKind::Bind { create: false, .. }) && m.read_only);
-        let m: MountSpec = "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700".parse().unwrap();
-        assert!(matches!(m.kind, MountKind::Tmpfs { size: Some(MemorySize(0x10_0000)), mode: Some(0o700), .. }));
-        for bad in ["type=bind,dst=/b", "type=nfs,dst=/b", "dst=b", "type=tmpfs,src=/a,dst=/b", "x=y,dst=/b"] {
+        let m: MountSpec = "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700"
+            .parse()
+            .unwrap();
+        assert!(matches!(
+            m.kind,
+            MountKind::Tmpfs {
+                size: Some(MemorySize(0x10_0000)),
+                mode: Some(0o700),
+                ..
+            }
+        ));
+        for bad in [
+            "type=bind,dst=/b",
+            "type=nfs,dst=/b",
+            "dst=b",
+            "type=tmpfs,src=/a,dst=/b",
+            "x=y,dst=/b",
+        ] {
             assert!(bad.parse::<MountSpec>().is_err(), "{bad}");
         }
     }

@@ -134,7 +134,11 @@ impl FromStr for IpcMode {
             "none" => Ok(IpcMode::None),
             "host" => Ok(IpcMode::Host),
             _ => container(s).map(|c| IpcMode::Container(c.into())).ok_or_else(|| {
-                InvalidFlag::new("ipc mode", s, "expected private, shareable, none, host or container:NAME")
+                InvalidFlag::new(
+                    "ipc mode",
+                    s,
+                    "expected private, shareable, none, host or container:NAME",
+                )
             }),
         }
     }
@@ -173,7 +177,11 @@ impl FromStr for UsernsMode {
     fn from_str(s: &str) -> Result<Self, InvalidFlag> {
         match s {
             "" | "host" => Ok(UsernsMode::Host),
-            _ => Err(InvalidFlag::new("userns mode", s, "not supported: only the host's user namespace")),
+            _ => Err(InvalidFlag::new(
+                "userns mode",
+                s,
+                "not supported: only the host's user namespace",
+            )),
         }
     }
 }
@@ -197,7 +205,11 @@ impl FromStr for CgroupnsMode {
 
 impl fmt::Display for CgroupnsMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == CgroupnsMode::Host { "host" } else { "private" })
+        f.write_str(if *self == CgroupnsMode::Host {
+            "host"
+        } else {
+            "private"
+        })
     }
 }
 
@@ -246,10 +258,16 @@ mod tests {
 
     #[test]
     fn modes_parse() {
-        assert_eq!("container:db".parse::<PidMode>().unwrap(), PidMode::Container("db".into()));
+        assert_eq!(
+            "container:db".parse::<PidMode>().unwrap(),
+            PidMode::Container("db".into())
+        );
         assert!("container:".parse::<PidMode>().is_err());
         assert!("keep-id".parse::<UsernsMode>().is_err());
-        assert_eq!("backend".parse::<NetworkMode>().unwrap(), NetworkMode::Named("backend".into()));
+        assert_eq!(
+            "backend".parse::<NetworkMode>().unwrap(),
+            NetworkMode::Named("backend".into())
+        );
         assert!("../x".parse::<NetworkMode>().is_err());
     }
 

@@ -69,8 +69,13 @@ impl FromStr for RestartPolicy {
             "always" => RestartPolicy::Always,
             "unless-stopped" => RestartPolicy::UnlessStopped,
             "on-failure" => {
-                let max = count.map(str::parse).transpose().map_err(|_| bad("the count is no number"))?;
-                return Ok(RestartPolicy::OnFailure { max: max.unwrap_or(0) });
+                let max = count
+                    .map(str::parse)
+                    .transpose()
+                    .map_err(|_| bad("the count is no number"))?;
+                return Ok(RestartPolicy::OnFailure {
+                    max: max.unwrap_or(0),
+                });
             }
             _ => return Err(bad("expected no, on-failure[:max], always or unless-stopped")),
         };

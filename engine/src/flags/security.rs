@@ -72,15 +72,31 @@ mod tests {
 
     #[test]
     fn an_empty_seccomp_profile_is_refused() {
-        for bad in ["seccomp", "seccomp=", "seccomp:", "label=type:x", "apparmor=", "nonsense"] {
+        for bad in [
+            "seccomp",
+            "seccomp=",
+            "seccomp:",
+            "label=type:x",
+            "apparmor=",
+            "nonsense",
+        ] {
             assert!(bad.parse::<SecurityOpt>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn both_separators() {
-        assert_eq!("seccomp:unconfined".parse::<SecurityOpt>().unwrap(), SecurityOpt::SeccompUnconfined);
-        assert_eq!("seccomp=/a:b=c".parse::<SecurityOpt>().unwrap(), SecurityOpt::SeccompFile("/a:b=c".into()));
-        assert_eq!("no-new-privileges".parse::<SecurityOpt>().unwrap(), SecurityOpt::NoNewPrivileges(true));
+        assert_eq!(
+            "seccomp:unconfined".parse::<SecurityOpt>().unwrap(),
+            SecurityOpt::SeccompUnconfined
+        );
+        assert_eq!(
+            "seccomp=/a:b=c".parse::<SecurityOpt>().unwrap(),
+            SecurityOpt::SeccompFile("/a:b=c".into())
+        );
+        assert_eq!(
+            "no-new-privileges".parse::<SecurityOpt>().unwrap(),
+            SecurityOpt::NoNewPrivileges(true)
+        );
     }
 }

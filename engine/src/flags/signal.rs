@@ -84,7 +84,10 @@ impl FromStr for Signal {
         }
         let offset = |t: &str, sign: char| match t {
             "" => Some(0),
-            _ => t.strip_prefix(sign).and_then(|d| d.parse::<u8>().ok()).map(i32::from),
+            _ => t
+                .strip_prefix(sign)
+                .and_then(|d| d.parse::<u8>().ok())
+                .map(i32::from),
         };
         let number = if let Some(rest) = name.strip_prefix("RTMIN") {
             offset(rest, '+').map(|n| RTMIN + n)
@@ -93,7 +96,10 @@ impl FromStr for Signal {
         } else {
             None
         };
-        number.filter(|n| (RTMIN..=RTMAX).contains(n)).map(Signal).ok_or_else(bad)
+        number
+            .filter(|n| (RTMIN..=RTMAX).contains(n))
+            .map(Signal)
+            .ok_or_else(bad)
     }
 }
 
@@ -113,9 +119,14 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, number) in
-            [("TERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63)]
-        {
+        for (text, number) in [
+            ("TERM", 15),
+            ("sigkill", 9),
+            ("9", 9),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+        ] {
             assert_eq!(text.parse::<Signal>().unwrap().number(), number, "{text}");
         }
         for bad in ["", "0", "65", "-9", "SIG", "RTMIN+31", "RTMAX+1", "TERMINATE"] {

@@ -15,7 +15,9 @@ impl FromStr for MemorySize {
     fn from_str(s: &str) -> Result<Self, InvalidFlag> {
         let bad = |why: &str| InvalidFlag::new("memory size", s, why);
         let lower = s.trim().to_ascii_lowercase();
-        let digits = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
+        let digits = lower
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(lower.len());
         let (number, unit) = lower.split_at(digits);
         let shift = match unit.trim_start() {
             "" | "b" => 0u32,
@@ -34,7 +36,9 @@ impl FromStr for MemorySize {
             if fraction.len() > 9 {
                 return Err(bad("more than nine decimals"));
             }
-            let nanos: u64 = format!("{fraction:0<9}").parse().map_err(|_| bad("expected a number"))?;
+            let nanos: u64 = format!("{fraction:0<9}")
+                .parse()
+                .map_err(|_| bad("expected a number"))?;
             let part = u128::from(nanos) * u128::from(unit_bytes) / 1_000_000_000;
             bytes = u64::try_from(part)
                 .ok()
@@ -60,7 +64,11 @@ pub enum MemorySwap {
 impl FromStr for MemorySwap {
     type Err = InvalidFlag;
     fn from_str(s: &str) -> Result<Self, InvalidFlag> {
-        if s.trim() == "-1" { Ok(MemorySwap::Unlimited) } else { s.parse().map(MemorySwap::Total) }
+        if s.trim() == "-1" {
+            Ok(MemorySwap::Unlimited)
+        } else {
+            s.parse().map(MemorySwap::Total)
+        }
     }
 }
 
@@ -83,9 +91,15 @@ impl FromStr for Cpus {
         if fraction.len() > 9 {
             return Err(bad("more than nine decimals"));
         }
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad("too large"))? };
+        let whole: u64 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| bad("too large"))?
+        };
         let nanos: u64 = format!("{fraction:0<9}").parse().map_err(|_| bad("too large"))?;
-        let nano = whole.checked_mul(1_000_000_000).and_then(|n| n.checked_add(nanos));
+        let nano = whole
+            .checked_mul(1_000_000_000)
+            .and_then(|n| n.checked_add(nanos));
         match nano {
             Some(nano) if nano <= 1_000_000_000_000_000 => Ok(Cpus { nano }),
             _ => Err(bad("too large")),

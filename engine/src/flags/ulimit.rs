@@ -19,8 +19,22 @@ pub struct Ulimit {
 }
 
 const NAMES: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-    "rtprio", "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 impl Ulimit {
@@ -34,13 +48,17 @@ impl FromStr for Ulimit {
     type Err = InvalidFlag;
     fn from_str(s: &str) -> Result<Self, InvalidFlag> {
         let bad = |why: &str| InvalidFlag::new("ulimit", s, why);
-        let (name, limits) = s.split_once('=').ok_or_else(|| bad("expected name=soft[:hard]"))?;
+        let (name, limits) = s
+            .split_once('=')
+            .ok_or_else(|| bad("expected name=soft[:hard]"))?;
         if !NAMES.contains(&name) {
             return Err(bad("no such limit"));
         }
         let number = |t: &str| match t {
             "-1" | "unlimited" => Ok(u64::MAX),
-            _ if t.bytes().all(|b| b.is_ascii_digit()) => t.parse().map_err(|_| bad("expected a number or -1")),
+            _ if t.bytes().all(|b| b.is_ascii_digit()) => {
+                t.parse().map_err(|_| bad("expected a number or -1"))
+            }
             _ => Err(bad("expected a number or -1")),
         };
         let (soft, hard) = match limits.split_once(':') {
@@ -50,13 +68,23 @@ impl FromStr for Ulimit {
         if soft > hard {
             return Err(bad("the soft limit is above the hard one"));
         }
-        Ok(Ulimit { name: name.to_owned(), soft, hard })
+        Ok(Ulimit {
+            name: name.to_owned(),
+            soft,
+            hard,
+        })
     }
 }
 
 impl fmt::Display for Ulimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let show = |n: u64| if n == u64::MAX { "-1".to_owned() } else { n.to_string() };
+        let show = |n: u64| {
+            if n == u64::MAX {
+                "-1".to_owned()
+            } else {
+                n.to_string()
+            }
+        };
         write!(f, "{}={}:{}", self.name, show(self.soft), show(self.hard))
     }
 }
@@ -71,7 +99,15 @@ mod tests {
         let limit: Ulimit = "nofile=1024".parse().unwrap();
         assert_eq!((limit.soft, limit.hard), (1024, 1024));
         assert_eq!("core=-1".parse::<Ulimit>().unwrap().hard, u64::MAX);
-        for bad in ["nofile", "nofile=", "x=1", "nofile=2:1", "nofile=-1:5", "nofile=+3", "nofile=1:2:3"] {
+        for bad in [
+            "nofile",
+            "nofile=",
+            "x=1",
+            "nofile=2:1",
+            "nofile=-1:5",
+            "nofile=+3",
+            "nofile=1:2:3",
+        ] {
             assert!(bad.parse::<Ulimit>().is_err(), "{bad}");
         }
     }

@@ -31,7 +31,10 @@ impl FromStr for UserSpec {
         if group.is_some_and(|g| g.contains(':')) {
             return Err(bad("expected user[:group]"));
         }
-        Ok(UserSpec { user: user.to_owned(), group: group.filter(|g| !g.is_empty()).map(str::to_owned) })
+        Ok(UserSpec {
+            user: user.to_owned(),
+            group: group.filter(|g| !g.is_empty()).map(str::to_owned),
+        })
     }
 }
 
@@ -65,7 +68,10 @@ mod tests {
     #[test]
     fn user_and_group() {
         let user: UserSpec = "www-data:33".parse().unwrap();
-        assert_eq!((user.user.as_str(), user.group.as_deref()), ("www-data", Some("33")));
+        assert_eq!(
+            (user.user.as_str(), user.group.as_deref()),
+            ("www-data", Some("33"))
+        );
         assert_eq!("1000:".parse::<UserSpec>().unwrap().group, None);
         assert!("a:b:c".parse::<UserSpec>().is_err());
         assert!("a\nb".parse::<UserSpec>().is_err());
