@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
-use crate::{config, manifest, reference, registry};
+use crate::{config, layer, manifest, reference, registry};
 
 /// A failed image operation.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,31 @@ pub enum Error {
         /// Of what came.
         received: Digest,
     },
+    /// A layer of an image is gone from the store.
+    #[error("layer {diff_id} of {image} is missing from the store")]
+    MissingLayer {
+        /// The record's name.
+        image: String,
+        /// The layer.
+        diff_id: Digest,
+    },
+    /// The layer store failed.
+    #[error("layers of {object}")]
+    Layers {
+        /// The image.
+        object: String,
+        /// Why.
+        source: layer::Error,
+    },
+    /// A digest follows from content and cannot be given.
+    #[error("cannot tag as {0}: a digest is not a tag")]
+    TagWithDigest(String),
+    /// There is nowhere to keep credentials.
+    #[error("cannot find the credentials file: no home directory")]
+    NoHome,
+    /// The unpacker gave up, so the rest of the layer is not worth fetching.
+    #[error("unpacking stopped")]
+    Stopped,
     /// A document is larger than berth reads.
     #[error("{object} is larger than {max} bytes")]
     TooLarge {
@@ -124,7 +149,7 @@ pub enum Error {
         /// The compressed layer.
         digest: Digest,
         /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: layer::Error,
     },
     /// The image is not here and must not be fetched.
     #[error("image {0} is not here and the pull policy is never")]
@@ -140,12 +165,23 @@ pub enum Error {
 impl Error {
     /// For `map_err`: a file operation on `path`.
     pub(crate) fn file(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::File { operation, path: path.to_owned(), source }
+        move |source| Self::File {
+            operation,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     /// For `map_err`: a registry operation on `object`.
-    pub(crate) fn registry(operation: &'static str, object: impl ToString) -> impl FnOnce(registry::Error) -> Self {
-        move |source| Self::Registry { operation, object: object.to_string(), source }
+    pub(crate) fn registry(
+        operation: &'static str,
+        object: impl ToString,
+    ) -> impl FnOnce(registry::Error) -> Self {
+        move |source| Self::Registry {
+            operation,
+            object: object.to_string(),
+            source,
+        }
     }
 }
 

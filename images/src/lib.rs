@@ -44,6 +44,8 @@ pub use reference::Reference;
 #[derive(Debug, Clone)]
 pub struct Images {
     root: PathBuf,
+    content: content::Store,
+    layers: snapshot::Store,
     registry: registry::Config,
 }
 
@@ -53,8 +55,19 @@ impl Images {
     /// # Errors
     /// A directory cannot be made.
     pub fn open(root: &Path) -> Result<Self> {
+        let content = content::Store::open(root)?;
+        let images = root.join("images");
+        if !images.is_dir() {
+            content::atomic::make_dir(&images)?;
+        }
+        let layers = snapshot::Store::open(root).map_err(|source| Error::Layers {
+            object: root.display().to_string(),
+            source,
+        })?;
         Ok(Self {
             root: root.to_owned(),
+            content,
+            layers,
             registry: registry::Config::default(),
         })
     }

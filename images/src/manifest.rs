@@ -219,6 +219,24 @@ pub fn parse(bytes: &[u8], served: &str) -> Result<Parsed, Error> {
     }
 }
 
+impl Parsed {
+    /// The document's media type: what its body says, else what it was served as, else OCI's.
+    #[must_use]
+    pub fn media_type<'a>(&'a self, served: &'a str) -> &'a str {
+        let (own, fallback) = match self {
+            Self::Index(index) => (&index.media_type, media_type::OCI_INDEX),
+            Self::Manifest(manifest) => (&manifest.media_type, media_type::OCI_MANIFEST),
+        };
+        let served = media_type::essence(served);
+        let served = if media_type::document(served).is_some() {
+            served
+        } else {
+            fallback
+        };
+        own.as_deref().unwrap_or(served)
+    }
+}
+
 impl Manifest {
     /// Checks that this is an image berth can unpack.
     ///

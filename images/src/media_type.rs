@@ -1,5 +1,7 @@
 //! The media types berth reads and writes: OCI image-spec and docker schema 2, on one page.
 
+use crate::layer::Compression;
+
 /// An OCI image index.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// An OCI image manifest.
@@ -41,17 +43,6 @@ pub enum Document {
     Index,
     /// An image manifest.
     Manifest,
-}
-
-/// How a layer's bytes are compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Compression {
-    /// A plain tar.
-    None,
-    /// gzip, RFC 1952.
-    Gzip,
-    /// zstd, RFC 8878.
-    Zstd,
 }
 
 /// The type without parameters such as `; charset=utf-8`.

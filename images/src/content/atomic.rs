@@ -40,7 +40,9 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// [`Error::File`].
 pub fn sync_dir(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|d| d.sync_all()).map_err(Error::file("sync", directory))
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .map_err(Error::file("sync", directory))
 }
 
 /// Makes a directory and its parents, private to root.
@@ -49,7 +51,11 @@ pub fn sync_dir(directory: &Path) -> Result<()> {
 /// [`Error::File`].
 pub fn make_dir(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::file("create", path))
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::file("create", path))
 }
 
 /// Sixteen hexadecimal digits nobody else uses now.
@@ -74,5 +80,6 @@ pub fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::file("read", directory)(e)),
     };
-    read.map(|entry| entry.map(|e| e.path()).map_err(Error::file("read", directory))).collect()
+    read.map(|entry| entry.map(|e| e.path()).map_err(Error::file("read", directory)))
+        .collect()
 }

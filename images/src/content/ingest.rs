@@ -54,7 +54,18 @@ impl Ingest {
         // A sweeper that wins this race unlinks the file before a byte is in it; `commit` would then fail to rename.
         file.lock().map_err(Error::file("lock", &path))?;
         let hasher = Hasher::new(digest.algorithm());
-        Ok(Self { pending: Pending { file, path, target, is_committed: false }, hasher, digest, size, offset: 0 })
+        Ok(Self {
+            pending: Pending {
+                file,
+                path,
+                target,
+                is_committed: false,
+            },
+            hasher,
+            digest,
+            size,
+            offset: 0,
+        })
     }
 
     /// Bytes received so far.
@@ -70,9 +81,16 @@ impl Ingest {
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let received = self.offset + bytes.len() as u64;
         if received > self.size {
-            return Err(Error::SizeMismatch { digest: self.digest.clone(), expected: self.size, received });
+            return Err(Error::SizeMismatch {
+                digest: self.digest.clone(),
+                expected: self.size,
+                received,
+            });
         }
-        self.pending.file.write_all(bytes).map_err(Error::file("write", &self.pending.path))?;
+        self.pending
+            .file
+            .write_all(bytes)
+            .map_err(Error::file("write", &self.pending.path))?;
         self.hasher.update(bytes);
         self.offset = received;
         Ok(())
@@ -84,13 +102,22 @@ impl Ingest {
     /// [`Error::SizeMismatch`] or [`Error::DigestMismatch`]; the file is gone then.
     pub fn verify(self) -> Result<Verified> {
         if self.offset != self.size {
-            return Err(Error::SizeMismatch { digest: self.digest, expected: self.size, received: self.offset });
+            return Err(Error::SizeMismatch {
+                digest: self.digest,
+                expected: self.size,
+                received: self.offset,
+            });
         }
         let received = self.hasher.finish();
         if received != self.digest {
-            return Err(Error::DigestMismatch { expected: self.digest, received });
+            return Err(Error::DigestMismatch {
+                expected: self.digest,
+                received,
+            });
         }
-        Ok(Verified { pending: self.pending })
+        Ok(Verified {
+            pending: self.pending,
+        })
     }
 }
 
@@ -100,7 +127,9 @@ impl Verified {
     /// # Errors
     /// [`Error::File`].
     pub fn commit(mut self) -> Result<()> {
-        let Pending { file, path, target, .. } = &self.pending;
+        let Pending {
+            file, path, target, ..
+        } = &self.pending;
         file.sync_data().map_err(Error::file("sync", path))?;
         fs::rename(path, target).map_err(Error::file("rename", path))?;
         let directory = target.parent().unwrap_or(Path::new("/")).to_owned();

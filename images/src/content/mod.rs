@@ -59,13 +59,18 @@ impl Store {
                 atomic::make_dir(&path)?;
             }
         }
-        Ok(Self { root: root.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+        })
     }
 
     /// Where a blob is or would be.
     #[must_use]
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+        self.root
+            .join("blobs")
+            .join(digest.algorithm().name())
+            .join(digest.hex())
     }
 
     /// The blob's size in bytes if it is here.
@@ -93,9 +98,14 @@ impl Store {
     pub fn read(&self, digest: &Digest, max: u64) -> Result<Vec<u8>> {
         let file = self.blob(digest)?;
         let mut bytes = Vec::with_capacity(4096);
-        file.take(max + 1).read_to_end(&mut bytes).map_err(Error::file("read", &self.path(digest)))?;
+        file.take(max + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::file("read", &self.path(digest)))?;
         if bytes.len() as u64 > max {
-            return Err(Error::TooLarge { object: digest.to_string(), max });
+            return Err(Error::TooLarge {
+                object: digest.to_string(),
+                max,
+            });
         }
         Ok(bytes)
     }
@@ -152,7 +162,10 @@ impl Store {
             let ours = file.metadata().map_err(Error::file("stat", &path))?;
             match fs::metadata(&path) {
                 Ok(named) if named.ino() == ours.ino() && named.dev() == ours.dev() => {
-                    return Ok(Some(Lock { file, unlink: Some(path) }));
+                    return Ok(Some(Lock {
+                        file,
+                        unlink: Some(path),
+                    }));
                 }
                 _ => {}
             }
@@ -193,9 +206,10 @@ impl Store {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             for path in atomic::entries(&self.root.join("blobs").join(algorithm.name()))? {
                 let hex = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-                let (Ok(digest), Ok(metadata)) =
-                    (Digest::parse(&format!("{}:{hex}", algorithm.name())), fs::metadata(&path))
-                else {
+                let (Ok(digest), Ok(metadata)) = (
+                    Digest::parse(&format!("{}:{hex}", algorithm.name())),
+                    fs::metadata(&path),
+                ) else {
                     continue;
                 };
                 blobs.push((digest, metadata.len()));
@@ -259,20 +273,29 @@ mod tests {
         let (_dir, store) = store();
         let descriptor = store.put("text/plain", b"hello").unwrap();
         assert_eq!(store.read(&descriptor.digest, 5).unwrap(), b"hello");
-        assert!(matches!(store.read(&descriptor.digest, 4), Err(Error::TooLarge { .. })));
+        assert!(matches!(
+            store.read(&descriptor.digest, 4),
+            Err(Error::TooLarge { .. })
+        ));
 
         let other = Digest::of(b"other");
         let mut ingest = store.ingest(&other, 5).unwrap();
         ingest.write(b"wrong").unwrap();
         assert!(matches!(ingest.verify(), Err(Error::DigestMismatch { .. })));
         let mut ingest = store.ingest(&other, 5).unwrap();
-        assert!(matches!(ingest.write(b"too long"), Err(Error::SizeMismatch { .. })));
+        assert!(matches!(
+            ingest.write(b"too long"),
+            Err(Error::SizeMismatch { .. })
+        ));
         drop(ingest);
         let mut ingest = store.ingest(&other, 5).unwrap();
         ingest.write(b"othe").unwrap();
         assert!(matches!(ingest.verify(), Err(Error::SizeMismatch { .. })));
         assert_eq!(store.size(&other), None);
-        assert!(atomic::entries(&store.root.join("ingest")).unwrap().is_empty(), "failed ingests leave nothing");
+        assert!(
+            atomic::entries(&store.root.join("ingest")).unwrap().is_empty(),
+            "failed ingests leave nothing"
+        );
     }
 
     #[test]

@@ -49,7 +49,11 @@ pub fn parse_challenge(header: &str) -> Option<Challenge> {
     }
     let mut parameters = parse_parameters(rest);
     let realm = parameters.remove("realm")?;
-    Some(Challenge::Bearer { realm, service: parameters.remove("service"), scope: parameters.remove("scope") })
+    Some(Challenge::Bearer {
+        realm,
+        service: parameters.remove("service"),
+        scope: parameters.remove("scope"),
+    })
 }
 
 fn parse_parameters(text: &str) -> HashMap<String, String> {
@@ -89,7 +93,10 @@ pub type Authorization = HeaderValue;
 /// The header for user and password.
 #[must_use]
 pub fn basic(user: &str, password: &str) -> Option<Authorization> {
-    secret(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    secret(&format!(
+        "Basic {}",
+        STANDARD.encode(format!("{user}:{password}"))
+    ))
 }
 
 fn secret(text: &str) -> Option<Authorization> {
@@ -118,10 +125,21 @@ pub async fn meet(
             basic(user, password).ok_or_else(|| Error::CredentialsRefused(registry()))
         }
         (Challenge::Basic, _) => Err(Error::CredentialsMissing(registry())),
-        (Challenge::Bearer { realm, service, scope: suggested }, credentials) => {
+        (
+            Challenge::Bearer {
+                realm,
+                service,
+                scope: suggested,
+            },
+            credentials,
+        ) => {
             let url = trusted_realm(endpoint, realm)?;
             let credentials = credentials.filter(|_| may_see_credentials(&endpoint.base, &url));
-            let scope = if scope.is_empty() { suggested.as_deref().unwrap_or_default() } else { scope };
+            let scope = if scope.is_empty() {
+                suggested.as_deref().unwrap_or_default()
+            } else {
+                scope
+            };
             let token = fetch_token(endpoint, url, service.as_deref(), scope, credentials).await?;
             secret(&format!("Bearer {token}")).ok_or_else(|| Error::Token(realm.clone()))
         }
@@ -130,7 +148,10 @@ pub async fn meet(
 
 /// A realm on plain HTTP is visited only for a registry that is itself on plain HTTP.
 fn trusted_realm(endpoint: &Endpoint, realm: &str) -> Result<Url, Error> {
-    let insecure = || Error::RealmInsecure { registry: endpoint.credentials_for.clone(), realm: realm.to_owned() };
+    let insecure = || Error::RealmInsecure {
+        registry: endpoint.credentials_for.clone(),
+        realm: realm.to_owned(),
+    };
     let url = Url::parse(realm).map_err(|_| insecure())?;
     match (endpoint.base.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => Ok(url),
@@ -190,15 +211,30 @@ async fn fetch_token(
         }
         request
     };
-    let transport = |source| Error::Transport { method: "token".into(), url: at.clone(), source };
-    let mut response = request.timeout(std::time::Duration::from_secs(60)).send().await.map_err(transport)?;
+    let transport = |source| Error::Transport {
+        method: "token".into(),
+        url: at.clone(),
+        source,
+    };
+    let mut response = request
+        .timeout(std::time::Duration::from_secs(60))
+        .send()
+        .await
+        .map_err(transport)?;
     match response.status().as_u16() {
         200..=299 => {}
         400 | 401 | 403 if credentials.is_some() => {
             return Err(Error::CredentialsRefused(endpoint.credentials_for.clone()));
         }
         401 | 403 => return Err(Error::CredentialsMissing(endpoint.credentials_for.clone())),
-        status => return Err(Error::Status { url: at, status, detail: String::new(), retry_after: None }),
+        status => {
+            return Err(Error::Status {
+                url: at,
+                status,
+                detail: String::new(),
+                retry_after: None,
+            });
+        }
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(transport)? {
@@ -208,7 +244,11 @@ async fn fetch_token(
         body.extend_from_slice(&chunk);
     }
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|_| Error::Token(at.clone()))?;
-    answer.token.or(answer.access_token).filter(|t| !t.is_empty()).ok_or(Error::Token(at))
+    answer
+        .token
+        .or(answer.access_token)
+        .filter(|t| !t.is_empty())
+        .ok_or(Error::Token(at))
 }
 
 #[cfg(test)]
@@ -237,8 +277,11 @@ mod tests {
         Endpoint {
             base: Url::parse(base).unwrap(),
             credentials_for: "r".into(),
-            client: super::super::endpoint::client(&super::super::Config::default(), &Url::parse("http://x/").unwrap())
-                .unwrap(),
+            client: super::super::endpoint::client(
+                &super::super::Config::default(),
+                &Url::parse("http://x/").unwrap(),
+            )
+            .unwrap(),
         }
     }
 
@@ -252,11 +295,26 @@ mod tests {
     #[test]
     fn over_http_only_the_registrys_own_host_sees_credentials() {
         let url = |t: &str| Url::parse(t).unwrap();
-        assert!(!may_see_credentials(&url("http://r.lan/"), &url("http://evil.lan/token")));
-        assert!(!may_see_credentials(&url("http://r.lan/"), &url("https://evil.com/token")));
-        assert!(may_see_credentials(&url("http://r.lan:5000/"), &url("http://r.lan:5001/token")));
-        assert!(may_see_credentials(&url("http://localhost:5000/"), &url("http://127.0.0.1:1/t")));
-        assert!(may_see_credentials(&url("https://r.io/"), &url("https://auth.io/token")));
+        assert!(!may_see_credentials(
+            &url("http://r.lan/"),
+            &url("http://evil.lan/token")
+        ));
+        assert!(!may_see_credentials(
+            &url("http://r.lan/"),
+            &url("https://evil.com/token")
+        ));
+        assert!(may_see_credentials(
+            &url("http://r.lan:5000/"),
+            &url("http://r.lan:5001/token")
+        ));
+        assert!(may_see_credentials(
+            &url("http://localhost:5000/"),
+            &url("http://127.0.0.1:1/t")
+        ));
+        assert!(may_see_credentials(
+            &url("https://r.io/"),
+            &url("https://auth.io/token")
+        ));
     }
 
     proptest! {

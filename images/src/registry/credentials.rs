@@ -70,7 +70,10 @@ pub fn key(registry: &str) -> &str {
 /// # Errors
 /// [`Error::AuthFile`].
 pub fn read(path: &Path) -> Result<Map<String, Value>, Error> {
-    let bad = |why: String| Error::AuthFile { path: path.to_owned(), why };
+    let bad = |why: String| Error::AuthFile {
+        path: path.to_owned(),
+        why,
+    };
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Map::new()),
@@ -92,13 +95,23 @@ pub fn find(path: &Path, registry: &str) -> Result<Option<Credentials>, Error> {
     if let Some(helper) = helper(&config, registry) {
         return ask_helper(&helper, key(registry));
     }
-    let Some(auths) = config.get("auths").and_then(Value::as_object) else { return Ok(None) };
-    let entry = auths.iter().find(|(k, _)| k.as_str() == key(registry)).or_else(|| {
-        // Old files have URLs for keys.
-        auths.iter().find(|(k, _)| host_of(k) == host_of(key(registry)))
-    });
+    let Some(auths) = config.get("auths").and_then(Value::as_object) else {
+        return Ok(None);
+    };
+    let entry = auths
+        .iter()
+        .find(|(k, _)| k.as_str() == key(registry))
+        .or_else(|| {
+            // Old files have URLs for keys.
+            auths.iter().find(|(k, _)| host_of(k) == host_of(key(registry)))
+        });
     let Some((_, entry)) = entry else { return Ok(None) };
-    let text = |member: &str| entry.get(member).and_then(Value::as_str).filter(|t| !t.is_empty());
+    let text = |member: &str| {
+        entry
+            .get(member)
+            .and_then(Value::as_str)
+            .filter(|t| !t.is_empty())
+    };
     if let Some(token) = text("identitytoken") {
         return Ok(Some(Credentials::IdentityToken(token.into())));
     }
@@ -106,7 +119,10 @@ pub fn find(path: &Path, registry: &str) -> Result<Option<Credentials>, Error> {
         return Ok(Some(Credentials::RegistryToken(token.into())));
     }
     if let Some(auth) = text("auth") {
-        let bad = |why: &str| Error::AuthFile { path: path.to_owned(), why: format!("auth of {registry}: {why}") };
+        let bad = |why: &str| Error::AuthFile {
+            path: path.to_owned(),
+            why: format!("auth of {registry}: {why}"),
+        };
         let decoded = STANDARD.decode(auth.trim()).map_err(|_| bad("not base64"))?;
         let decoded = String::from_utf8(decoded).map_err(|_| bad("not UTF-8"))?;
         let (user, password) = decoded.split_once(':').ok_or_else(|| bad("no colon"))?;
@@ -123,20 +139,34 @@ fn from_pair(user: &str, password: &str) -> Credentials {
     if user == TOKEN_USER {
         return Credentials::IdentityToken(password.into());
     }
-    Credentials::Basic { user: user.into(), password: password.into() }
+    Credentials::Basic {
+        user: user.into(),
+        password: password.into(),
+    }
 }
 
 /// The helper that keeps this registry's credentials.
 #[must_use]
 pub fn helper(config: &Map<String, Value>, registry: &str) -> Option<String> {
-    let own = config.get("credHelpers").and_then(Value::as_object).and_then(|helpers| {
-        helpers.get(registry).or_else(|| helpers.get(key(registry))).and_then(Value::as_str)
-    });
-    own.or_else(|| config.get("credsStore").and_then(Value::as_str)).filter(|h| !h.is_empty()).map(str::to_owned)
+    let own = config
+        .get("credHelpers")
+        .and_then(Value::as_object)
+        .and_then(|helpers| {
+            helpers
+                .get(registry)
+                .or_else(|| helpers.get(key(registry)))
+                .and_then(Value::as_str)
+        });
+    own.or_else(|| config.get("credsStore").and_then(Value::as_str))
+        .filter(|h| !h.is_empty())
+        .map(str::to_owned)
 }
 
 fn host_of(key: &str) -> &str {
-    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let rest = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     rest.split('/').next().unwrap_or(rest)
 }
 
@@ -144,10 +174,17 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>, Error> {
     let output = match run_helper(name, "get", server)? {
         Ok(output) => output,
         Err(said) if said.contains("credentials not found") => return Ok(None),
-        Err(said) => return Err(Error::Helper { helper: name.into(), why: said }),
+        Err(said) => {
+            return Err(Error::Helper {
+                helper: name.into(),
+                why: said,
+            });
+        }
     };
-    let answer: Value = serde_json::from_slice(&output)
-        .map_err(|_| Error::Helper { helper: name.into(), why: "its answer is not JSON".into() })?;
+    let answer: Value = serde_json::from_slice(&output).map_err(|_| Error::Helper {
+        helper: name.into(),
+        why: "its answer is not JSON".into(),
+    })?;
     let text = |member: &str| answer.get(member).and_then(Value::as_str).unwrap_or_default();
     if text("Secret").is_empty() {
         return Ok(None);
@@ -161,7 +198,10 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credentials>, Error> {
 /// # Errors
 /// [`Error::Helper`] when it cannot run.
 pub fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>, String>, Error> {
-    let bad = |why: String| Error::Helper { helper: format!("docker-credential-{name}"), why };
+    let bad = |why: String| Error::Helper {
+        helper: format!("docker-credential-{name}"),
+        why,
+    };
     // The name comes from a file; with a slash in it the PATH would no longer decide what runs.
     if name.contains('/') {
         return Err(bad("the name must not contain a slash".into()));
@@ -181,7 +221,11 @@ pub fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>,
     if output.status.success() {
         return Ok(Ok(output.stdout));
     }
-    Ok(Err(String::from_utf8_lossy(&output.stdout).trim().chars().take(200).collect()))
+    Ok(Err(String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .chars()
+        .take(200)
+        .collect()))
 }
 
 #[cfg(test)]
@@ -197,8 +241,14 @@ mod tests {
 
     #[test]
     fn every_way_docker_writes_credentials_is_read() {
-        let basic = Credentials::Basic { user: "me".into(), password: "a:b".into() };
-        let json = format!(r#"{{"auths":{{"x.io":{{"auth":"{}"}}}}}}"#, STANDARD.encode("me:a:b"));
+        let basic = Credentials::Basic {
+            user: "me".into(),
+            password: "a:b".into(),
+        };
+        let json = format!(
+            r#"{{"auths":{{"x.io":{{"auth":"{}"}}}}}}"#,
+            STANDARD.encode("me:a:b")
+        );
         assert_eq!(find_in(&json, "x.io").unwrap(), Some(basic.clone()));
         assert_eq!(find_in(&json, "y.io").unwrap(), None);
         let json = r#"{"auths":{"https://index.docker.io/v1/":{"username":"me","password":"a:b"}}}"#;
@@ -206,7 +256,10 @@ mod tests {
         let json = r#"{"auths":{"https://x.io/v2/":{"username":"me","password":"a:b"}}}"#;
         assert_eq!(find_in(json, "x.io").unwrap(), Some(basic));
         let json = r#"{"auths":{"x.io":{"identitytoken":"t","auth":""}}}"#;
-        assert_eq!(find_in(json, "x.io").unwrap(), Some(Credentials::IdentityToken("t".into())));
+        assert_eq!(
+            find_in(json, "x.io").unwrap(),
+            Some(Credentials::IdentityToken("t".into()))
+        );
     }
 
     #[test]
@@ -223,7 +276,13 @@ mod tests {
         assert!(error.to_string().contains("no colon") && !error.to_string().contains("hunter2"));
         assert!(matches!(find_in("{", "x.io"), Err(Error::AuthFile { .. })));
         assert_eq!(find_in("", "x.io").unwrap(), None);
-        let shown = format!("{:?}", Credentials::Basic { user: "u".into(), password: "hunter2".into() });
+        let shown = format!(
+            "{:?}",
+            Credentials::Basic {
+                user: "u".into(),
+                password: "hunter2".into()
+            }
+        );
         assert!(!shown.contains("hunter2"));
     }
 

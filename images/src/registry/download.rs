@@ -6,10 +6,10 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 
+use super::Error;
 use super::error::shown;
 use super::exchange::Repository;
 use super::retry::Retry;
-use super::Error;
 use crate::manifest::Descriptor;
 
 /// Bytes after which a transfer counts as having moved, so that its patience is restored. A server that drips a byte per
@@ -41,7 +41,9 @@ impl Repository {
         let mut may_range = true;
         let mut last_progress = *offset;
         loop {
-            let attempt = self.download_once(descriptor, offset, &mut may_range, &mut sink).await;
+            let attempt = self
+                .download_once(descriptor, offset, &mut may_range, &mut sink)
+                .await;
             let Err(error) = attempt else { return Ok(()) };
             if *offset - last_progress >= PROGRESS_BYTES {
                 last_progress = *offset;
@@ -63,21 +65,35 @@ impl Repository {
         let url = self.url("blobs", descriptor.digest.as_str())?;
         let at = shown(&url);
         let from = if *may_range { *offset } else { 0 };
-        let range = |r: RequestBuilder| if from > 0 { r.header(RANGE, format!("bytes={from}-")) } else { r };
+        let range = |r: RequestBuilder| {
+            if from > 0 {
+                r.header(RANGE, format!("bytes={from}-"))
+            } else {
+                r
+            }
+        };
         let response = self.request(&Method::GET, url, &range).await?;
         let mut skip = match response.status() {
             StatusCode::PARTIAL_CONTENT => {
                 let start = range_start(&response).filter(|start| *start <= *offset);
                 let Some(start) = start else {
                     *may_range = false;
-                    return Err(Error::Truncated { url: at, received: *offset, expected: descriptor.size });
+                    return Err(Error::Truncated {
+                        url: at,
+                        received: *offset,
+                        expected: descriptor.size,
+                    });
                 };
                 *offset - start
             }
             StatusCode::OK => {
                 // A full answer of another length cannot be this blob; not worth a byte of it.
                 if let Some(offered) = response.content_length().filter(|n| *n != descriptor.size) {
-                    return Err(Error::Size { url: at, offered, expected: descriptor.size });
+                    return Err(Error::Size {
+                        url: at,
+                        offered,
+                        expected: descriptor.size,
+                    });
                 }
                 // The server ignores Range: begin anew, passing over what is here already. The digest over both parts
                 // tells if they do not belong together.
@@ -85,7 +101,11 @@ impl Repository {
             }
             StatusCode::RANGE_NOT_SATISFIABLE if *may_range && from > 0 => {
                 *may_range = false;
-                return Err(Error::Truncated { url: at, received: *offset, expected: descriptor.size });
+                return Err(Error::Truncated {
+                    url: at,
+                    received: *offset,
+                    expected: descriptor.size,
+                });
             }
             StatusCode::NOT_FOUND if descriptor.urls.as_ref().is_some_and(|u| !u.is_empty()) => {
                 return Err(Error::ForeignLayer(descriptor.digest.to_string()));
@@ -93,7 +113,10 @@ impl Repository {
             StatusCode::NOT_FOUND => return Err(Error::NotFound(format!("blob {}", descriptor.digest))),
             _ => {
                 self.success(response).await?;
-                return Err(Error::Protocol { url: at, why: "an unexpected success status" });
+                return Err(Error::Protocol {
+                    url: at,
+                    why: "an unexpected success status",
+                });
             }
         };
         let mut response = response;
@@ -110,13 +133,21 @@ impl Repository {
             }
             let received = *offset + chunk.len() as u64;
             if received > descriptor.size {
-                return Err(Error::Size { url: at, offered: received, expected: descriptor.size });
+                return Err(Error::Size {
+                    url: at,
+                    offered: received,
+                    expected: descriptor.size,
+                });
             }
             sink(chunk).await.map_err(|e| Error::Store(Box::new(e)))?;
             *offset = received;
         }
         if *offset < descriptor.size {
-            return Err(Error::Truncated { url: at, received: *offset, expected: descriptor.size });
+            return Err(Error::Truncated {
+                url: at,
+                received: *offset,
+                expected: descriptor.size,
+            });
         }
         Ok(())
     }
@@ -125,5 +156,11 @@ impl Repository {
 /// The first byte's position in a `Content-Range: bytes 5-9/10`.
 fn range_start(response: &Response) -> Option<u64> {
     let header = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    header.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+    header
+        .strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }

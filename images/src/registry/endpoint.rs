@@ -56,9 +56,14 @@ pub fn bases(config: &Config, host: &str) -> Result<Vec<Url>, Error> {
 #[must_use]
 pub fn is_insecure(config: &Config, url: &Url) -> bool {
     let Some(host) = url.host_str() else { return false };
-    let with_port = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let with_port = url
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     config.insecure.iter().any(|name| {
-        let name = name.rsplit_once("://").map_or(name.as_str(), |(_, rest)| rest).trim_end_matches('/');
+        let name = name
+            .rsplit_once("://")
+            .map_or(name.as_str(), |(_, rest)| rest)
+            .trim_end_matches('/');
         name == with_port || (url.port().is_some_and(|p| p == 443 || p == 80) && name == host)
     })
 }
@@ -108,7 +113,9 @@ pub fn client(config: &Config, base: &Url) -> Result<Client, Error> {
         builder = builder.identity(identity);
     }
     if is_insecure(config, base) {
-        builder = builder.tls_danger_accept_invalid_certs(true).tls_danger_accept_invalid_hostnames(true);
+        builder = builder
+            .tls_danger_accept_invalid_certs(true)
+            .tls_danger_accept_invalid_hostnames(true);
     }
     builder.build().map_err(Error::Tls)
 }
@@ -123,13 +130,20 @@ struct OwnCerts {
 fn read_certs_dir(config: &Config, base: &Url) -> Result<OwnCerts, Error> {
     let mut own = OwnCerts::default();
     let host = base.host_str().unwrap_or_default();
-    let name = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let name = base
+        .port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     for root in &config.certs_dirs {
-        let Ok(directory) = std::fs::read_dir(root.join(&name)) else { continue };
+        let Ok(directory) = std::fs::read_dir(root.join(&name)) else {
+            continue;
+        };
         let mut paths: Vec<PathBuf> = directory.flatten().map(|e| e.path()).collect();
         paths.sort();
         for path in paths {
-            let bad = |why: String| Error::Certificate { path: path.clone(), why };
+            let bad = |why: String| Error::Certificate {
+                path: path.clone(),
+                why,
+            };
             match path.extension().and_then(|e| e.to_str()) {
                 Some("crt") => {
                     let pem = std::fs::read(&path).map_err(|e| bad(e.to_string()))?;
@@ -155,12 +169,19 @@ mod tests {
     use super::*;
 
     fn schemes(config: &Config, host: &str) -> Vec<String> {
-        bases(config, host).unwrap().iter().map(|u| u.scheme().to_owned()).collect()
+        bases(config, host)
+            .unwrap()
+            .iter()
+            .map(|u| u.scheme().to_owned())
+            .collect()
     }
 
     #[test]
     fn plain_http_needs_loopback_or_the_users_word() {
-        let config = Config { insecure: vec!["reg.lan:5000".into()], ..Config::default() };
+        let config = Config {
+            insecure: vec!["reg.lan:5000".into()],
+            ..Config::default()
+        };
         assert_eq!(schemes(&config, "quay.io"), ["https"]);
         assert_eq!(schemes(&config, "127.0.0.1.evil.com:5000"), ["https"]);
         assert_eq!(schemes(&config, "reg.lan:5001"), ["https"]);
@@ -175,8 +196,14 @@ mod tests {
     #[test]
     fn a_mirror_comes_before_its_registry() {
         let mirrors = [("docker.io".to_owned(), vec!["m1".to_owned(), "m2".to_owned()])].into();
-        let config = Config { mirrors, ..Config::default() };
-        assert_eq!(candidates(&config, "docker.io", "registry-1.docker.io"), ["m1", "m2", "registry-1.docker.io"]);
+        let config = Config {
+            mirrors,
+            ..Config::default()
+        };
+        assert_eq!(
+            candidates(&config, "docker.io", "registry-1.docker.io"),
+            ["m1", "m2", "registry-1.docker.io"]
+        );
         assert_eq!(candidates(&config, "quay.io", "quay.io"), ["quay.io"]);
     }
 }

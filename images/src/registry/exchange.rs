@@ -73,7 +73,11 @@ impl Repository {
             Actions::Pull => "pull",
             Actions::PullPush => "pull,push",
         };
-        let scope = if path.is_empty() { String::new() } else { format!("repository:{path}:{verbs}") };
+        let scope = if path.is_empty() {
+            String::new()
+        } else {
+            format!("repository:{path}:{verbs}")
+        };
         Ok(Self {
             auth_file: credentials::auth_file(config.auth_file.as_deref()),
             config: config.clone(),
@@ -133,7 +137,12 @@ impl Repository {
             }
             let response = self.success(response).await?;
             let header = |name: &str| {
-                response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|v| v.to_str().ok())
+                    .unwrap_or_default()
+                    .to_owned()
             };
             let media_type = header(CONTENT_TYPE.as_str());
             let claimed = Digest::parse(&header("docker-content-digest")).ok();
@@ -146,8 +155,16 @@ impl Repository {
                     expected: wanted.to_string(),
                     received: digest.to_string(),
                 }),
-                Some(wanted) => Ok(Document { bytes, digest: wanted, media_type }),
-                None => Ok(Document { bytes, digest, media_type }),
+                Some(wanted) => Ok(Document {
+                    bytes,
+                    digest: wanted,
+                    media_type,
+                }),
+                None => Ok(Document {
+                    bytes,
+                    digest,
+                    media_type,
+                }),
             }
         })
         .await
@@ -157,7 +174,12 @@ impl Repository {
     ///
     /// # Errors
     /// [`Error::Status`] with the registry's reason, or the network's.
-    pub async fn put_manifest(&self, tag_or_digest: &str, media_type: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub async fn put_manifest(
+        &self,
+        tag_or_digest: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<(), Error> {
         let url = self.url("manifests", tag_or_digest)?;
         self.retrying(async || {
             let body = |r: RequestBuilder| r.header(CONTENT_TYPE, media_type).body(bytes.to_vec());
@@ -172,11 +194,17 @@ impl Repository {
     }
 
     fn join(&self, path: &str) -> Result<Url, Error> {
-        self.endpoint.base.join(path).map_err(|_| Error::Address(self.endpoint.base.to_string()))
+        self.endpoint
+            .base
+            .join(path)
+            .map_err(|_| Error::Address(self.endpoint.base.to_string()))
     }
 
     /// Repeats a whole exchange while it fails in a way that may pass.
-    pub(super) async fn retrying<T>(&self, mut exchange: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) async fn retrying<T>(
+        &self,
+        mut exchange: impl AsyncFnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut retry = Retry::new(&self.config);
         loop {
             match exchange().await {
@@ -202,7 +230,8 @@ impl Repository {
                 self.request_own(method, &url, shape).await?
             } else {
                 let client = self.client_elsewhere(&url)?;
-                self.send(shape(client.request(method.clone(), url.clone())), method, &url).await?
+                self.send(shape(client.request(method.clone(), url.clone())), method, &url)
+                    .await?
             };
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
@@ -213,18 +242,32 @@ impl Repository {
             }
             url = self.redirected(&url, &response)?;
         }
-        Err(Error::Redirect { url: shown(&url), to: String::new(), why: "too many redirects" })
+        Err(Error::Redirect {
+            url: shown(&url),
+            to: String::new(),
+            why: "too many redirects",
+        })
     }
 
     fn redirected(&self, from: &Url, response: &Response) -> Result<Url, Error> {
-        let to = response.headers().get(LOCATION).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let to = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         let refuse = |why| {
             let to = Url::parse(to).map_or_else(|_| to.chars().take(100).collect(), |u| shown(&u));
-            Err(Error::Redirect { url: shown(from), to, why })
+            Err(Error::Redirect {
+                url: shown(from),
+                to,
+                why,
+            })
         };
         match from.join(to) {
             Err(_) => refuse("not a URL"),
-            Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => refuse("not an HTTP URL"),
+            Ok(url) if !matches!(url.scheme(), "http" | "https") || !url.has_host() => {
+                refuse("not an HTTP URL")
+            }
             Ok(url) if from.scheme() == "https" && url.scheme() == "http" => refuse("it leaves HTTPS"),
             Ok(url) => Ok(url),
         }
@@ -232,7 +275,10 @@ impl Repository {
 
     fn client_elsewhere(&self, url: &Url) -> Result<Client, Error> {
         let origin = url.origin().ascii_serialization();
-        let mut clients = self.elsewhere.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut clients = self
+            .elsewhere
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(client) = clients.get(&origin) {
             return Ok(client.clone());
         }
@@ -266,22 +312,39 @@ impl Repository {
             }
             is_answered = true;
             let challenge = self.challenge(&response)?;
-            let met = auth::meet(&self.endpoint, &challenge, self.credentials()?.as_ref(), &self.scope).await?;
-            let mut known = self.authorizations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let met = auth::meet(
+                &self.endpoint,
+                &challenge,
+                self.credentials()?.as_ref(),
+                &self.scope,
+            )
+            .await?;
+            let mut known = self
+                .authorizations
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             known.insert(self.scope.clone(), met);
         }
     }
 
     fn authorization(&self) -> Option<Authorization> {
-        let known = self.authorizations.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = self
+            .authorizations
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         known.get(&self.scope).cloned()
     }
 
     /// Of several challenges, Bearer: a token can be narrower than a password.
     fn challenge(&self, response: &Response) -> Result<Challenge, Error> {
-        let headers: Vec<&str> =
-            response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok()).collect();
-        let mut challenges: Vec<Challenge> = headers.iter().filter_map(|h| auth::parse_challenge(h)).collect();
+        let headers: Vec<&str> = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|v| v.to_str().ok())
+            .collect();
+        let mut challenges: Vec<Challenge> =
+            headers.iter().filter_map(|h| auth::parse_challenge(h)).collect();
         challenges.sort_by_key(|c| matches!(c, Challenge::Basic));
         challenges.into_iter().next().ok_or_else(|| Error::Challenge {
             registry: self.endpoint.credentials_for.clone(),
@@ -315,7 +378,10 @@ impl Repository {
         let waited = self.config.timeouts.response;
         match tokio::time::timeout(waited, request.send()).await {
             Ok(answer) => answer.map_err(transport),
-            Err(_) => Err(Error::Stalled { url: shown(url), waited }),
+            Err(_) => Err(Error::Stalled {
+                url: shown(url),
+                waited,
+            }),
         }
     }
 
@@ -326,8 +392,11 @@ impl Repository {
         }
         let url = shown(response.url());
         let status = response.status().as_u16();
-        let retry_after =
-            response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(parse_retry_after);
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|v| v.to_str().ok())
+            .and_then(parse_retry_after);
         let mut body = Vec::new();
         while let Ok(Ok(Some(chunk))) = tokio::time::timeout(Duration::from_secs(5), response.chunk()).await {
             body.extend_from_slice(&chunk);
@@ -335,13 +404,21 @@ impl Repository {
                 break;
             }
         }
-        Err(Error::Status { url, status, detail: detail(&body), retry_after })
+        Err(Error::Status {
+            url,
+            status,
+            detail: detail(&body),
+            retry_after,
+        })
     }
 
     /// Reads a body of at most `max` bytes.
     async fn body(&self, mut response: Response, max: u64) -> Result<Vec<u8>, Error> {
         let url = shown(response.url());
-        let too_large = || Error::TooLarge { url: url.clone(), max };
+        let too_large = || Error::TooLarge {
+            url: url.clone(),
+            max,
+        };
         if response.content_length().is_some_and(|n| n > max) {
             return Err(too_large());
         }
@@ -356,7 +433,11 @@ impl Repository {
     }
 
     /// The next bytes of a body, or [`Error::Stalled`].
-    pub(super) async fn chunk(&self, response: &mut Response, url: &str) -> Result<Option<bytes::Bytes>, Error> {
+    pub(super) async fn chunk(
+        &self,
+        response: &mut Response,
+        url: &str,
+    ) -> Result<Option<bytes::Bytes>, Error> {
         let waited = self.config.timeouts.stall;
         match tokio::time::timeout(waited, response.chunk()).await {
             Ok(chunk) => chunk.map_err(|source| Error::Transport {
@@ -364,7 +445,10 @@ impl Repository {
                 url: url.to_owned(),
                 source: source.without_url(),
             }),
-            Err(_) => Err(Error::Stalled { url: url.to_owned(), waited }),
+            Err(_) => Err(Error::Stalled {
+                url: url.to_owned(),
+                waited,
+            }),
         }
     }
 }
@@ -398,17 +482,38 @@ async fn find_endpoint(config: &Config, host: &str, domain: &str) -> Result<Endp
                 Err(_) => continue,
             }
         }
-        return Ok(Endpoint { base, credentials_for: domain.to_owned(), client });
+        return Ok(Endpoint {
+            base,
+            credentials_for: domain.to_owned(),
+            client,
+        });
     }
     Err(last.unwrap_or_else(|| Error::Address(host.to_owned())))
 }
 
 /// The messages of a distribution error body, made fit for one line of a terminal.
 fn detail(body: &[u8]) -> String {
-    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else { return String::new() };
-    let errors = value.get("errors").and_then(|e| e.as_array()).cloned().unwrap_or_default();
-    let messages: Vec<&str> =
-        errors.iter().filter_map(|e| e.get("message").or_else(|| e.get("code"))?.as_str()).collect();
-    let text: String = messages.join("; ").chars().filter(|c| !c.is_control()).take(300).collect();
-    if text.is_empty() { text } else { format!(": {text}") }
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+        return String::new();
+    };
+    let errors = value
+        .get("errors")
+        .and_then(|e| e.as_array())
+        .cloned()
+        .unwrap_or_default();
+    let messages: Vec<&str> = errors
+        .iter()
+        .filter_map(|e| e.get("message").or_else(|| e.get("code"))?.as_str())
+        .collect();
+    let text: String = messages
+        .join("; ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(300)
+        .collect();
+    if text.is_empty() {
+        text
+    } else {
+        format!(": {text}")
+    }
 }

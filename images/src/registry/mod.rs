@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use download::Notice;
+pub use endpoint::candidates;
 pub use error::Error;
 pub use exchange::{Actions, Document, Repository};
 pub use upload::Sent;

@@ -21,7 +21,12 @@ impl Retry {
     /// As configured.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        Self { left: config.retries, failures: 0, backoff: config.backoff, retries: config.retries }
+        Self {
+            left: config.retries,
+            failures: 0,
+            backoff: config.backoff,
+            retries: config.retries,
+        }
     }
 
     /// Something moved, so patience is restored.
@@ -39,13 +44,19 @@ impl Retry {
             return Err(error);
         }
         self.left -= 1;
-        let doubled = self.backoff.saturating_mul(1 << self.failures.min(10)).min(WAIT_MAX);
+        let doubled = self
+            .backoff
+            .saturating_mul(1 << self.failures.min(10))
+            .min(WAIT_MAX);
         self.failures += 1;
         // Half fixed, half random: many clients thrown off together do not come back together.
         let span = u64::try_from(doubled.as_millis() / 2).unwrap_or(u64::MAX);
         let jittered = doubled / 2 + Duration::from_millis(random_u64() % (span + 1));
         let wait = match &error {
-            Error::Status { retry_after: Some(asked), .. } => jittered.max((*asked).min(WAIT_MAX)),
+            Error::Status {
+                retry_after: Some(asked),
+                ..
+            } => jittered.max((*asked).min(WAIT_MAX)),
             _ => jittered,
         };
         Ok((wait, error))
@@ -59,7 +70,9 @@ pub fn parse_retry_after(header: &str) -> Option<Duration> {
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let at = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
+    let at = jiff::fmt::rfc2822::DateTimeParser::new()
+        .parse_timestamp(header)
+        .ok()?;
     Duration::try_from(at.duration_since(jiff::Timestamp::now())).ok()
 }
 
@@ -68,22 +81,40 @@ mod tests {
     use super::*;
 
     fn status(status: u16, retry_after: Option<Duration>) -> Error {
-        Error::Status { url: "u".into(), status, detail: String::new(), retry_after }
+        Error::Status {
+            url: "u".into(),
+            status,
+            detail: String::new(),
+            retry_after,
+        }
     }
 
     #[test]
     fn waits_grow_end_and_heed_the_registry() {
-        let config = Config { retries: 3, backoff: Duration::from_millis(100), ..Config::default() };
+        let config = Config {
+            retries: 3,
+            backoff: Duration::from_millis(100),
+            ..Config::default()
+        };
         let mut retry = Retry::new(&config);
         for expected in [100, 200, 400] {
             let (wait, _) = retry.after(status(503, None)).unwrap();
-            assert!((expected / 2..=expected).contains(&u64::try_from(wait.as_millis()).unwrap()), "{wait:?}");
+            assert!(
+                (expected / 2..=expected).contains(&u64::try_from(wait.as_millis()).unwrap()),
+                "{wait:?}"
+            );
         }
         assert!(retry.after(status(503, None)).is_err());
         retry.progressed();
         let asked = Duration::from_secs(7);
         assert_eq!(retry.after(status(429, Some(asked))).unwrap().0, asked);
-        assert_eq!(retry.after(status(429, Some(Duration::from_secs(99_999)))).unwrap().0, WAIT_MAX);
+        assert_eq!(
+            retry
+                .after(status(429, Some(Duration::from_secs(99_999))))
+                .unwrap()
+                .0,
+            WAIT_MAX
+        );
         assert!(retry.after(status(404, None)).is_err(), "a 404 is final");
     }
 

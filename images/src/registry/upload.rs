@@ -9,11 +9,11 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RAN
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Url};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
+use super::Error;
 use super::download::Notice;
 use super::error::shown;
 use super::exchange::Repository;
 use super::retry::Retry;
-use super::Error;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 
@@ -73,7 +73,10 @@ impl Repository {
         if self.has_blob(&descriptor.digest).await? {
             return Ok(Sent::Exists);
         }
-        let mut session = match self.retrying(async || self.begin(descriptor, mount_from).await).await? {
+        let mut session = match self
+            .retrying(async || self.begin(descriptor, mount_from).await)
+            .await?
+        {
             Begun::Mounted => return Ok(Sent::Mounted),
             Begun::Session(url) => url,
         };
@@ -104,10 +107,15 @@ impl Repository {
     async fn begin(&self, descriptor: &Descriptor, mount_from: Option<&str>) -> Result<Begun, Error> {
         let mut url = self.url("blobs", "uploads/")?;
         if let Some(from) = mount_from {
-            url.query_pairs_mut().append_pair("mount", descriptor.digest.as_str()).append_pair("from", from);
+            url.query_pairs_mut()
+                .append_pair("mount", descriptor.digest.as_str())
+                .append_pair("from", from);
         }
-        let response =
-            self.request(&Method::POST, url.clone(), &|r: RequestBuilder| r.header(CONTENT_LENGTH, 0)).await?;
+        let response = self
+            .request(&Method::POST, url.clone(), &|r: RequestBuilder| {
+                r.header(CONTENT_LENGTH, 0)
+            })
+            .await?;
         let response = self.success(response).await?;
         if response.status() == StatusCode::CREATED {
             return Ok(Begun::Mounted);
@@ -126,7 +134,8 @@ impl Repository {
     ) -> Result<(), Error> {
         let finish = |url: &Url| {
             let mut url = url.clone();
-            url.query_pairs_mut().append_pair("digest", descriptor.digest.as_str());
+            url.query_pairs_mut()
+                .append_pair("digest", descriptor.digest.as_str());
             url
         };
         let rest = descriptor.size - offset;
@@ -172,7 +181,12 @@ impl Repository {
             match tokio::time::timeout(waited, &mut request).await {
                 Ok(answer) => return answer,
                 Err(_) if sent.load(Ordering::Relaxed) != last => last = sent.load(Ordering::Relaxed),
-                Err(_) => return Err(Error::Stalled { url: shown(url), waited }),
+                Err(_) => {
+                    return Err(Error::Stalled {
+                        url: shown(url),
+                        waited,
+                    });
+                }
             }
         }
     }
@@ -180,11 +194,23 @@ impl Repository {
     /// Where the session goes on, and after how many bytes (distribution-spec: GET on the location, `Range: 0-N`).
     async fn progress_of(&self, session: &Url) -> Option<(Url, u64)> {
         let asked = self.request(&Method::GET, session.clone(), &|r| r);
-        let response = tokio::time::timeout(Duration::from_secs(30), asked).await.ok()?.ok()?;
+        let response = tokio::time::timeout(Duration::from_secs(30), asked)
+            .await
+            .ok()?
+            .ok()?;
         if response.status() != StatusCode::NO_CONTENT {
             return None;
         }
-        let last = response.headers().get(RANGE)?.to_str().ok()?.rsplit_once('-')?.1.trim().parse::<u64>().ok()?;
+        let last = response
+            .headers()
+            .get(RANGE)?
+            .to_str()
+            .ok()?
+            .rsplit_once('-')?
+            .1
+            .trim()
+            .parse::<u64>()
+            .ok()?;
         // "0-0" is how nothing is written, and also one byte; sending that byte again from 0 is always right.
         let offset = if last == 0 { 0 } else { last + 1 };
         Some((location(session, &response).ok()?, offset))
@@ -196,11 +222,16 @@ fn location(from: &Url, response: &Response) -> Result<Url, Error> {
     let header = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
     let url = header.and_then(|to| from.join(to).ok());
     match url {
-        Some(url) if from.scheme() == "https" && url.scheme() != "https" => {
-            Err(Error::Redirect { url: shown(from), to: shown(&url), why: "it leaves HTTPS" })
-        }
+        Some(url) if from.scheme() == "https" && url.scheme() != "https" => Err(Error::Redirect {
+            url: shown(from),
+            to: shown(&url),
+            why: "it leaves HTTPS",
+        }),
         Some(url) => Ok(url),
-        None => Err(Error::Protocol { url: shown(from), why: "no usable Location for the upload" }),
+        None => Err(Error::Protocol {
+            url: shown(from),
+            why: "no usable Location for the upload",
+        }),
     }
 }
 
@@ -211,7 +242,11 @@ fn body(path: std::path::PathBuf, offset: u64, length: u64, sent: Arc<AtomicU64>
         file: Option<tokio::fs::File>,
         left: u64,
     }
-    let state = State { path, file: None, left: length };
+    let state = State {
+        path,
+        file: None,
+        left: length,
+    };
     let stream = futures_util::stream::try_unfold(state, move |mut state| {
         let sent = Arc::clone(&sent);
         async move {
@@ -223,7 +258,9 @@ fn body(path: std::path::PathBuf, offset: u64, length: u64, sent: Arc<AtomicU64>
                 file.seek(std::io::SeekFrom::Start(offset)).await?;
                 state.file = Some(file);
             }
-            let Some(file) = state.file.as_mut() else { return Ok(None) };
+            let Some(file) = state.file.as_mut() else {
+                return Ok(None);
+            };
             let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
             if file.read_buf(&mut chunk).await? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
