@@ -128,6 +128,7 @@ pub fn export(root: BorrowedFd<'_>, out: impl Write) -> layer::Result<u64> {
         out,
         &layer::DiffOptions {
             form: layer::Form::Rootfs,
+            list_root: true,
             exclude: Vec::new(),
         },
     )

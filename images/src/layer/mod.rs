@@ -13,16 +13,17 @@
 //! held to [`Limits`], and an archive that two parsers could read differently is refused.
 
 mod apply;
-mod beneath;
-mod diff;
-mod error;
+pub(crate) mod beneath;
+pub(crate) mod diff;
+pub(crate) mod error;
 mod limits;
-mod stream;
+pub(crate) mod stream;
 pub mod tar;
 pub(crate) mod tree;
 
+pub use crate::media_type::Compression;
 pub use apply::{Applied, DeferredLink, apply};
 pub use diff::{DiffOptions, Form, diff};
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use stream::{Compression, Received, unpack};
+pub use stream::{Received, unpack};

@@ -107,8 +107,8 @@ impl Private {
             .map_err(|e| store_error("open directory", self.path().join("fs"), e))
     }
 
-    /// Renames to the final name. `false`: another process was first, and this directory goes away.
-    pub(super) fn publish(mut self, name: &str) -> Result<bool> {
+    /// Renames to the final name. Gives the directory back when the name is taken.
+    pub(super) fn publish(mut self, name: &str) -> Result<Option<Self>> {
         match fs::renameat_with(
             &*self.parent,
             &self.name,
@@ -118,9 +118,9 @@ impl Private {
         ) {
             Ok(()) => {
                 self.kept = true;
-                Ok(true)
+                Ok(None)
             }
-            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(rustix::io::Errno::EXIST) => Ok(Some(self)),
             Err(e) => Err(store_error("rename layer to", self.parent_path.join(name), e)),
         }
     }
