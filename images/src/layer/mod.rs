@@ -21,9 +21,8 @@ pub(crate) mod stream;
 pub mod tar;
 pub(crate) mod tree;
 
-pub use crate::media_type::Compression;
 pub use apply::{Applied, DeferredLink, apply};
 pub use diff::{DiffOptions, Form, diff};
 pub use error::{Error, Result};
 pub use limits::Limits;
-pub use stream::{Received, unpack};
+pub use stream::{Compression, Received, unpack};

@@ -17,10 +17,20 @@ use super::apply::{Applied, apply};
 use super::error::{Error, Result};
 use super::limits::Limits;
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::media_type::Compression;
 
 const BUFFER_BYTES: usize = 256 << 10;
 const BUFFERS: usize = 4;
+
+/// How a layer blob is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// A bare tar.
+    None,
+    /// One or more gzip members, RFC 1952.
+    Gzip,
+    /// One or more zstd frames, RFC 8878.
+    Zstd,
+}
 
 /// What came of a layer stream.
 #[derive(Debug)]
