@@ -4,12 +4,17 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_cgroups::{Cgroup, Hierarchy};
+use berth_sys::pidfd;
 use oci_spec::runtime::{LinuxResources, Process};
+use rustix::fs::{Mode, OFlags};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Step};
 use crate::exec::{ExecOptions, ExecProcess};
+use crate::hooks;
 use crate::id::ContainerId;
-use crate::state::{Record, StateRoot, Status};
+use crate::state::{Record, StateRoot, Status, Verb};
+use crate::sync::{Channel, Message};
 
 /// Where the process's standard streams come from when it has no terminal.
 #[derive(Debug, Default)]
@@ -90,8 +95,7 @@ impl Container {
         bundle: &Path,
         options: CreateOptions,
     ) -> Result<Created> {
-        let _ = (root, id, bundle, options);
-        Err(Error::unsupported("create", "not built yet"))
+        crate::create::create(root, id, bundle, options)
     }
 
     /// Opens an existing container.
@@ -121,22 +125,109 @@ impl Container {
         self.record.pid
     }
 
+    /// What is kept of it.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
     /// What it is doing now, asked of the kernel.
     ///
     /// # Errors
     ///
     /// Reading `/proc` or the freezer failed.
     pub fn status(&self) -> Result<Status> {
-        Err(Error::unsupported("status", "not built yet"))
+        if self.record.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if self.init()?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.record.fifo && self.root.hidden_fifo(&self.id).exists() {
+            return Ok(Status::Creating);
+        }
+        if self
+            .cgroup()?
+            .is_some_and(|cgroup| cgroup.is_frozen().unwrap_or(false))
+        {
+            return Ok(Status::Paused);
+        }
+        if self.record.fifo && self.root.fifo(&self.id).exists() {
+            return Ok(Status::Created);
+        }
+        Ok(Status::Running)
+    }
+
+    /// Init, if it lives and is still the process create made.
+    pub(crate) fn init(&self) -> Result<Option<OwnedFd>> {
+        pidfd::open_same(self.record.pid, self.record.start_time)
+            .step("open", format!("process {}", self.record.pid))
+    }
+
+    /// The container's cgroup; `None` when it is gone from every hierarchy.
+    ///
+    /// # Errors
+    ///
+    /// The host has no cgroups at all.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
+        let hierarchy = Hierarchy::detect()?;
+        Ok(Cgroup::open(&hierarchy, &self.record.cgroup).ok())
+    }
+
+    pub(crate) fn wrong(&self, verb: Verb, status: Status) -> Error {
+        Error::Wrong {
+            verb: verb.name(),
+            id: self.id.to_string(),
+            status,
+        }
+    }
+
+    fn require(&self, verb: Verb) -> Result<Status> {
+        let status = self.status()?;
+        if status.allows(verb) {
+            Ok(status)
+        } else {
+            Err(self.wrong(verb, status))
+        }
+    }
+
+    fn require_cgroup(&self) -> Result<Cgroup> {
+        self.cgroup()?.ok_or_else(|| {
+            let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+            Error::io("open", format!("cgroup {}", self.record.cgroup.relative()), gone)
+        })
     }
 
     /// Lets init execute the user's program, then runs the poststart hooks.
     ///
     /// # Errors
     ///
-    /// [`Error::Wrong`] unless created; [`Error::Exec`] when the program cannot be executed.
+    /// [`Error::Wrong`] unless created; [`Error::Exec`] when the program cannot be executed and this process
+    /// created the container with `start_at_once`.
     pub fn start(&mut self) -> Result<()> {
-        Err(Error::unsupported("start", "not built yet"))
+        match self.starter.take() {
+            Some(fd) => start_by_word(Channel::from_fd(fd), self.record.pid)?,
+            None => {
+                self.require(Verb::Start)?;
+                start_by_fifo(&self.root.fifo(&self.id)).map_err(|e| match e {
+                    // Between the check and here init died or another start was quicker.
+                    Error::Io { ref source, .. } if source.raw_os_error() == Some(libc::ENXIO) => {
+                        self.wrong(Verb::Start, Status::Stopped)
+                    }
+                    other => other,
+                })?;
+            }
+        }
+        if !self.record.poststart.is_empty() {
+            let state = self.record.for_hooks(Status::Running, self.record.pid);
+            hooks::run(
+                "poststart",
+                &self.record.poststart,
+                &state,
+                Some(&self.record.bundle),
+            )?;
+        }
+        Ok(())
     }
 
     /// Sends a signal to init, or with `all` to every process of the container's cgroup.
@@ -145,8 +236,42 @@ impl Container {
     ///
     /// [`Error::Wrong`] when it is stopped (but not with `all`).
     pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
-        let _ = (signal, all);
-        Err(Error::unsupported("kill", "not built yet"))
+        if all {
+            return self.kill_all(signal);
+        }
+        let Some(init) = self.init()? else {
+            return Err(self.wrong(Verb::Kill, Status::Stopped));
+        };
+        pidfd::send_signal(&init, signal).step("signal", format!("process {}", self.record.pid))?;
+        // On v1 a frozen process does not even die (the v2 freezer lets SIGKILL through).
+        if signal == libc::SIGKILL
+            && let Some(cgroup) = self.cgroup()?
+        {
+            cgroup.thaw()?;
+        }
+        Ok(())
+    }
+
+    fn kill_all(&self, signal: i32) -> Result<()> {
+        let Some(cgroup) = self.cgroup()? else {
+            return Ok(());
+        };
+        if signal == libc::SIGKILL {
+            return Ok(cgroup.kill()?);
+        }
+        for pid in cgroup.processes(true)? {
+            let Some(named) = rustix::process::Pid::from_raw(pid) else {
+                continue;
+            };
+            let Ok(fd) = rustix::process::pidfd_open(named, rustix::process::PidfdFlags::empty()) else {
+                continue;
+            };
+            // Opened first, listed again second: a reused pid is not in the cgroup any more.
+            if cgroup.processes(true)?.contains(&pid) {
+                let _ = pidfd::send_signal(&fd, signal);
+            }
+        }
+        Ok(())
     }
 
     /// Removes a stopped container (with `force`, kills it first): cgroup and state, then the poststop hooks.
@@ -155,8 +280,43 @@ impl Container {
     ///
     /// [`Error::Wrong`] when it is not stopped.
     pub fn delete(self, force: bool) -> Result<()> {
-        let _ = force;
-        Err(Error::unsupported("delete", "not built yet"))
+        let status = self.status()?;
+        let verb = if force { Verb::ForceDelete } else { Verb::Delete };
+        if !status.allows(verb) && !(status == Status::Created && !force && self.kill_created()?) {
+            return Err(self.wrong(verb, status));
+        }
+        if let Some(init) = self.init()? {
+            pidfd::send_signal(&init, libc::SIGKILL).step("kill", format!("process {}", self.record.pid))?;
+            if let Some(cgroup) = self.cgroup()? {
+                cgroup.thaw()?;
+            }
+            pidfd::ended_within(&init, Some(KILL_WAIT_MAX))
+                .step("wait for", format!("process {}", self.record.pid))?;
+        }
+        if let Some(cgroup) = self.cgroup()? {
+            // Without a pid namespace of its own, or with one joined, others may outlive init.
+            if cgroup.processes(true).is_ok_and(|left| !left.is_empty()) {
+                cgroup.kill()?;
+            }
+            cgroup.remove()?;
+        }
+        self.root.release(&self.id)?;
+        if !self.record.poststop.is_empty() {
+            let state = self.record.for_hooks(Status::Stopped, 0);
+            hooks::run(
+                "poststop",
+                &self.record.poststop,
+                &state,
+                Some(&self.record.bundle),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// runc deletes a container that was created and never started without asking for force.
+    fn kill_created(&self) -> Result<bool> {
+        self.kill(libc::SIGKILL, false)?;
+        Ok(true)
     }
 
     /// Runs one more process in the container. The caller must be single-threaded.
@@ -165,8 +325,7 @@ impl Container {
     ///
     /// [`Error::Wrong`] unless running; otherwise as [`Container::create`].
     pub fn exec(&self, process: &Process, options: ExecOptions) -> Result<ExecProcess> {
-        let _ = (process, options);
-        Err(Error::unsupported("exec", "not built yet"))
+        crate::exec::exec(self, process, options)
     }
 
     /// Freezes every process of the container.
@@ -175,7 +334,8 @@ impl Container {
     ///
     /// [`Error::Wrong`] unless running or created.
     pub fn pause(&self) -> Result<()> {
-        Err(Error::unsupported("pause", "not built yet"))
+        self.require(Verb::Pause)?;
+        Ok(self.require_cgroup()?.freeze()?)
     }
 
     /// Lets frozen processes go on.
@@ -184,7 +344,8 @@ impl Container {
     ///
     /// [`Error::Wrong`] unless paused.
     pub fn resume(&self) -> Result<()> {
-        Err(Error::unsupported("resume", "not built yet"))
+        self.require(Verb::Resume)?;
+        Ok(self.require_cgroup()?.thaw()?)
     }
 
     /// Pids of the container's processes as the host counts them.
@@ -193,7 +354,10 @@ impl Container {
     ///
     /// Reading the cgroup failed.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        Err(Error::unsupported("processes", "not built yet"))
+        match self.cgroup()? {
+            Some(cgroup) => Ok(cgroup.processes(true)?),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Changes the limits of a container.
@@ -202,8 +366,8 @@ impl Container {
     ///
     /// A value the kernel refuses, naming the file.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
-        let _ = resources;
-        Err(Error::unsupported("update", "not built yet"))
+        self.require(Verb::Update)?;
+        Ok(self.require_cgroup()?.apply(resources)?)
     }
 
     /// The state as the specification and `runc state` print it.
@@ -212,7 +376,23 @@ impl Container {
     ///
     /// As [`Container::status`].
     pub fn state(&self) -> Result<serde_json::Value> {
-        Err(Error::unsupported("state", "not built yet"))
+        let status = self.status()?;
+        let pid = if status == Status::Stopped {
+            0
+        } else {
+            self.record.pid
+        };
+        Ok(serde_json::json!({
+            "ociVersion": self.record.oci_version,
+            "id": self.record.id,
+            "pid": pid,
+            "status": status,
+            "bundle": self.record.bundle,
+            "rootfs": self.record.rootfs,
+            "created": self.record.created,
+            "annotations": self.record.annotations,
+            "owner": if self.record.owner == 0 { String::new() } else { self.record.owner.to_string() },
+        }))
     }
 
     /// Waits until init has ended, at most `timeout`; whether it has.
@@ -221,7 +401,36 @@ impl Container {
     ///
     /// The pidfd could not be polled.
     pub fn wait_stopped(&self, timeout: Option<Duration>) -> Result<bool> {
-        let _ = timeout;
-        Err(Error::unsupported("wait", "not built yet"))
+        match self.init()? {
+            Some(init) => {
+                pidfd::ended_within(&init, timeout).step("wait for", format!("process {}", self.record.pid))
+            }
+            None => Ok(true),
+        }
     }
+}
+
+/// Longest wait for a killed init. It can stay in uninterruptible sleep on a dead file server for ever.
+const KILL_WAIT_MAX: Duration = Duration::from_secs(10);
+
+fn start_by_word(channel: Channel, pid: i32) -> Result<()> {
+    channel.go(pid)?;
+    match channel.hear()? {
+        None => Ok(()),
+        Some(Message::Failed(failure)) => Err(failure.into()),
+        Some(_) => Err(Error::InitDied {
+            how: "after speaking out of turn".into(),
+        }),
+    }
+}
+
+/// Removes the name first: of two starts only one finds it.
+fn start_by_fifo(path: &Path) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // Not blocking: without a reader init is dead, and the open says ENXIO.
+    let fifo = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::path("open", path, e))?;
+    std::fs::remove_file(path).map_err(|e| Error::path("remove", path, e))?;
+    rustix::io::write(&fifo, b"0")
+        .map(drop)
+        .map_err(|e| Error::path("write", path, e))
 }

@@ -59,6 +59,15 @@ pub enum Error {
         path: PathBuf,
         why: String,
     },
+    /// The container's cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] berth_cgroups::Error),
+    /// The container's file system.
+    #[error(transparent)]
+    Rootfs(#[from] crate::init::rootfs::Error),
+    /// The seccomp filter.
+    #[error(transparent)]
+    Seccomp(#[from] crate::seccomp::Error),
     /// A system call or file operation.
     #[error("cannot {op} {object}")]
     Io {
@@ -67,8 +76,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The program is missing or cannot be executed; the exit code is the shell's.
-    #[error("exec: \"{program}\"")]
-    Exec { program: String, source: io::Error },
+    // Engines read these sentences for their exit codes 126 and 127, so they are runc's.
+    #[error("exec: \"{program}\": {}", exec_cause(program, cause))]
+    Exec { program: String, cause: io::Error },
 }
 
 impl Error {
@@ -113,6 +123,16 @@ impl Error {
             source = e.source();
         }
         text
+    }
+}
+
+fn exec_cause(program: &str, cause: &io::Error) -> String {
+    match cause.raw_os_error() {
+        Some(libc::ENOENT) if !program.contains('/') => "executable file not found in $PATH".into(),
+        Some(libc::ENOENT) => format!("stat {program}: no such file or directory"),
+        Some(libc::EACCES) => "permission denied".into(),
+        Some(libc::ENOEXEC) => "exec format error".into(),
+        _ => cause.to_string(),
     }
 }
 

@@ -1,9 +1,21 @@
 //! One more process in a running container: options and result of `exec`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use crate::container::{Console, Stdio};
+use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
+use berth_sys::clone::Forked;
+use oci_spec::runtime::Process;
+
+use crate::bundle::Bundle;
+use crate::container::{Console, Container, Stdio};
+use crate::create;
+use crate::error::{Error, Result, Step};
+use crate::init::exec::Exec;
+use crate::process::ProcessSpec;
+use crate::seccomp::Filter;
+use crate::state::{Status, Verb};
+use crate::sync::{Channel, Message};
 
 /// What `exec` needs to know beyond the process.
 #[derive(Debug, Default)]
@@ -33,4 +45,123 @@ pub struct ExecProcess {
     pub pidfd: OwnedFd,
     /// The terminal's master with [`Console::Receive`].
     pub console: Option<OwnedFd>,
+}
+
+pub(crate) fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<ExecProcess> {
+    let status = container.status()?;
+    let paused_is_fine = status == Status::Paused && options.ignore_paused;
+    if !status.allows(Verb::Exec) && status != Status::Created && !paused_is_fine {
+        return Err(container.wrong(Verb::Exec, status));
+    }
+    let mut spec = ProcessSpec::check(process, "process")?;
+    // A process of exec has no file with inheritable bits in mind; left in, they come back through one (CVE-2022-29162).
+    spec.capabilities.inheritable &= spec.capabilities.ambient;
+    create::check_console(spec.terminal, &options.console)?;
+    let console_socket = create::connect_console(&options.console)?;
+    // The container's filter and personality hold for all its processes; config.json is where they are written.
+    let config = Bundle::open(&container.record.bundle)?;
+    let linux = config.spec.linux().as_ref();
+    let seccomp = linux.and_then(|l| l.seccomp().as_ref());
+    let personality = linux.map(crate::validate::personality).transpose()?.flatten();
+    let filter = seccomp
+        .map(|s| Filter::compile(s, options.seccomp_cache.as_deref()))
+        .transpose()?;
+    let listener = create::connect_listener(seccomp, filter.as_ref())?;
+    let init = container
+        .init()?
+        .ok_or_else(|| container.wrong(Verb::Exec, Status::Stopped))?;
+    let hierarchy = Hierarchy::detect()?;
+    let entry = match &options.cgroup {
+        Some(below) => {
+            let path = format!(
+                "{}/{}",
+                container.record.cgroup.relative(),
+                below.trim_matches('/')
+            );
+            Cgroup::open(&hierarchy, &CgroupPath::parse(path)?)?.entry()?
+        }
+        None => Cgroup::open(&hierarchy, &container.record.cgroup)?.entry_beside(container.record.pid)?,
+    };
+    let streams = match options.stdio {
+        Stdio::Inherit => None,
+        Stdio::Fds(fds) => Some(crate::init::stdio::lift(fds)?),
+    };
+    let (parent, child) = Channel::pair()?;
+    let steps = Exec {
+        id: &container.id,
+        record: &container.record,
+        process: &spec,
+        personality,
+        filter: filter.as_ref(),
+        seccomp,
+        listener: listener.as_ref().map(AsFd::as_fd),
+        entry: &entry,
+        init: init.as_fd(),
+        streams: streams.as_ref(),
+        preserve_fds: options.preserve_fds,
+    };
+    let intermediate = match create::clone_first(0, None)? {
+        Forked::Parent { pidfd, .. } => pidfd,
+        Forked::Child => {
+            drop(parent);
+            crate::init::exec::run(&steps, &child)
+        }
+    };
+    drop(child);
+    let (pid, pidfd) = match parent.hear()? {
+        Some(Message::Init { pid, pidfd }) => (pid, pidfd),
+        other => {
+            let ended = berth_sys::pidfd::wait(&intermediate);
+            return Err(match other {
+                Some(Message::Failed(failure)) => failure.into(),
+                _ => Error::InitDied {
+                    how: format!("{ended:?}"),
+                },
+            });
+        }
+    };
+    berth_sys::pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
+    let result = finish(&parent, pid, console_socket.as_ref(), options.pid_file.as_deref());
+    match result {
+        Ok(console) => Ok(ExecProcess { pid, pidfd, console }),
+        Err(error) => {
+            let _ = berth_sys::pidfd::send_signal(&pidfd, libc::SIGKILL);
+            let _ = berth_sys::pidfd::wait(&pidfd);
+            Err(error)
+        }
+    }
+}
+
+fn finish(
+    channel: &Channel,
+    pid: i32,
+    socket: Option<&OwnedFd>,
+    pid_file: Option<&std::path::Path>,
+) -> Result<Option<OwnedFd>> {
+    let mut console = None;
+    loop {
+        match channel.hear()? {
+            Some(Message::Console(master)) => console = Some(master),
+            Some(Message::Pid) => channel.go(pid)?,
+            Some(Message::Ready) => {
+                // Everything the caller waits for is there before the program's first instruction.
+                if let (Some(socket), Some(master)) = (socket, console.take_if(|_| socket.is_some())) {
+                    berth_sys::fdpass::send(socket, b"/dev/ptmx", &[master.as_fd()])
+                        .step("send", "the terminal to the console socket")?;
+                }
+                if let Some(path) = pid_file {
+                    create::write_pid_file(path, pid)?;
+                }
+                channel.go(pid)?;
+            }
+            Some(Message::Failed(failure)) => return Err(failure.into()),
+            Some(_) => {
+                return Err(Error::InitDied {
+                    how: "after speaking out of turn".into(),
+                });
+            }
+            // execve closed its end.
+            None => return Ok(console),
+        }
+    }
 }

@@ -11,12 +11,17 @@
 
 pub mod bundle;
 pub mod container;
+mod create;
 pub mod error;
 pub mod exec;
+pub mod features;
+pub mod hooks;
 pub mod id;
 pub mod init;
+pub mod process;
 pub mod seccomp;
 pub mod state;
+pub mod sync;
 pub mod validate;
 
 pub use bundle::Bundle;
@@ -24,5 +29,5 @@ pub use container::{Console, Container, CreateOptions, Created, Stdio};
 pub use error::{Error, Result};
 pub use exec::{ExecOptions, ExecProcess};
 pub use id::ContainerId;
-pub use state::{StateRoot, Status};
+pub use state::{Record, StateRoot, Status};
 pub use validate::ContainerSpec;

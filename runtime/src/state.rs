@@ -15,7 +15,8 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Hook;
+use berth_cgroups::CgroupPath;
+use oci_spec::runtime::{Hook, LinuxSeccomp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -125,15 +126,15 @@ pub struct Record {
     pub rootfs: PathBuf,
     /// When it was created, RFC 3339.
     pub created: String,
-    /// Who created it: a user name or number.
-    pub owner: String,
+    /// The user id of who created it.
+    pub owner: u32,
     /// From config.json.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
     /// `CLONE_NEW*` bits of the namespaces exec must join.
     pub namespaces: u64,
-    /// The cgroup, as `berth-cgroups` saves it.
-    pub cgroup: serde_json::Value,
+    /// The cgroup's path below its hierarchies.
+    pub cgroup: CgroupPath,
     /// Whether init waits on a FIFO (create) or on its parent (run).
     pub fifo: bool,
     /// Run by start.
@@ -144,8 +145,49 @@ pub struct Record {
     pub poststop: Vec<Hook>,
 }
 
+impl Record {
+    /// The state as hooks get it on stdin (runtime.md#state).
+    #[must_use]
+    pub fn for_hooks(&self, status: Status, pid: i32) -> Vec<u8> {
+        self.state(status, pid).to_string().into_bytes()
+    }
+
+    /// The container process state for a seccomp agent (config-linux.md#containerprocessstate).
+    #[must_use]
+    pub fn for_listener(&self, pid: i32, seccomp: Option<&LinuxSeccomp>) -> Vec<u8> {
+        let metadata = seccomp
+            .and_then(|s| s.listener_metadata().clone())
+            .unwrap_or_default();
+        serde_json::json!({
+            "ociVersion": self.oci_version,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "metadata": metadata,
+            "state": self.state(Status::Creating, pid),
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    fn state(&self, status: Status, pid: i32) -> serde_json::Value {
+        let mut state = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status,
+            "bundle": self.bundle,
+            "annotations": self.annotations,
+        });
+        if status != Status::Stopped {
+            state["pid"] = pid.into();
+        }
+        state
+    }
+}
+
 const STATE_FILE: &str = "state.json";
 const FIFO: &str = "exec.fifo";
+/// Its name until init is ready: `exec.fifo` exists exactly while the container is created.
+const HIDDEN_FIFO: &str = ".exec.fifo";
 
 impl StateRoot {
     /// A root at `path`; it is made when first needed.
@@ -170,6 +212,22 @@ impl StateRoot {
     #[must_use]
     pub fn fifo(&self, id: &ContainerId) -> PathBuf {
         self.dir(id).join(FIFO)
+    }
+
+    /// The FIFO while init is not ready for it.
+    #[must_use]
+    pub fn hidden_fifo(&self, id: &ContainerId) -> PathBuf {
+        self.dir(id).join(HIDDEN_FIFO)
+    }
+
+    /// Makes a creating container a created one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn publish_fifo(&self, id: &ContainerId) -> Result<()> {
+        let (hidden, shown) = (self.hidden_fifo(id), self.fifo(id));
+        std::fs::rename(&hidden, &shown).map_err(|e| Error::path("rename", &hidden, e))
     }
 
     /// Takes an id.
@@ -241,7 +299,7 @@ impl StateRoot {
     pub fn release(&self, id: &ContainerId) -> Result<()> {
         let dir = self.dir(id);
         // The names we make, then the directory: cheaper than a walk, which is left for what crashes leave behind.
-        for name in [STATE_FILE, FIFO] {
+        for name in [STATE_FILE, FIFO, HIDDEN_FIFO] {
             let _ = std::fs::remove_file(dir.join(name));
         }
         match std::fs::remove_dir(&dir).or_else(|_| std::fs::remove_dir_all(&dir)) {

@@ -216,8 +216,8 @@ pub fn set_io_priority(class: u32, level: u32) -> io::Result<()> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SchedAttr {
-    /// Size of this struct.
-    size: u32,
+    /// Size of this struct; filled in by the call.
+    pub size: u32,
     /// `SCHED_*`.
     pub policy: u32,
     /// `SCHED_FLAG_*`.

@@ -19,3 +19,4 @@ pub mod pidfd;
 pub mod pty;
 pub mod reexec;
 pub mod seccomp;
+pub mod signals;
