@@ -157,6 +157,22 @@ pub enum Error {
     /// The async runtime could not start.
     #[error("cannot start the transfer")]
     Runtime(#[source] io::Error),
+    /// An archive or layout that cannot be loaded, or a place that cannot be saved to.
+    #[error("archive {object}: {problem}")]
+    Archive {
+        /// The file in it, or what it is about.
+        object: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Reading or writing an archive failed.
+    #[error("{operation} archive")]
+    ArchiveStream {
+        /// A verb: read, write.
+        operation: &'static str,
+        /// From the stream.
+        source: io::Error,
+    },
     /// Not (yet) possible.
     #[error("{0} is not supported")]
     Unsupported(&'static str),

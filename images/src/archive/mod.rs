@@ -10,6 +10,11 @@
 //! What is loaded is foreign: names become references only through the parser, blobs are stored under the digest they
 //! hash to, JSON is read up to [`METADATA_MAX`] bytes.
 
+mod changes;
+mod import;
+mod load;
+mod save;
+
 use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -17,8 +22,6 @@ use std::path::Path;
 use crate::digest::Digest;
 use crate::layer;
 use crate::platform::Platform;
-use crate::reference::Reference;
-use crate::{Error, Images, Result};
 
 /// Bytes of one JSON document accepted from an archive (CVE-2023-25153).
 pub const METADATA_MAX: u64 = 4 << 20;
@@ -85,37 +88,6 @@ pub struct ImportOptions {
     pub message: Option<String>,
     /// What the image runs on; `None` means this host.
     pub platform: Option<Platform>,
-}
-
-impl Images {
-    /// Writes images to an archive or layout. Each of `names` is a reference or id; references keep their names in it.
-    ///
-    /// # Errors
-    /// An unknown image, a damaged store, or a failed write.
-    pub fn save(&self, _names: &[&str], _format: Format, _to: SaveTo<'_>) -> Result<()> {
-        Err(Error::Unsupported("save"))
-    }
-
-    /// Reads every image of an archive or layout into the store. Blocking.
-    ///
-    /// # Errors
-    /// Anything wrong with the archive; blobs and layers verified before the error stay until the next collection.
-    pub fn load(&self, _from: LoadFrom<'_>) -> Result<Vec<Loaded>> {
-        Err(Error::Unsupported("load"))
-    }
-
-    /// Makes an image with one layer of a tar of a root filesystem (plain, gzip or zstd). Returns its id.
-    ///
-    /// # Errors
-    /// Anything wrong with the tar or with a change.
-    pub fn import(
-        &self,
-        _tar: &mut (dyn Read + Send),
-        _name: Option<&Reference>,
-        _options: &ImportOptions,
-    ) -> Result<Digest> {
-        Err(Error::Unsupported("import"))
-    }
 }
 
 /// Writes the root filesystem at `root`, a mounted container for one, as a tar. Returns the bytes written.

@@ -21,7 +21,7 @@
 
 mod commit;
 mod lower;
-mod pending;
+pub(crate) mod pending;
 mod store;
 
 pub use pending::Pending;

@@ -43,7 +43,7 @@ impl Pending {
 
 /// A directory `layers/.new-<random>` with its lock, removed on drop unless it was renamed away.
 #[derive(Debug)]
-pub(super) struct Private {
+pub(crate) struct Private {
     parent: Arc<OwnedFd>,
     parent_path: PathBuf,
     name: OsString,
@@ -93,7 +93,7 @@ impl Private {
         }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.parent_path.join(&self.name)
     }
 
@@ -101,7 +101,7 @@ impl Private {
         &self.fd
     }
 
-    pub(super) fn open_fs(&self) -> Result<OwnedFd> {
+    pub(crate) fn open_fs(&self) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat(&self.fd, "fs", flags, Mode::empty())
             .map_err(|e| store_error("open directory", self.path().join("fs"), e))

@@ -255,6 +255,14 @@ impl Store {
         })
     }
 
+    /// A private directory on the store's filesystem, removed on drop: for what has to be looked at before it is believed.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) fn scratch(&self) -> Result<super::pending::Private> {
+        Private::new(&self.fd, &self.path)
+    }
+
     /// Makes received layers visible under their final names, lowest first: what needed the layers below is looked up
     /// there, one `syncfs` covers all, then each is renamed. Another process committing the same layer at once is
     /// fine; one of the two directories stays. Blocking: waits for the disk.
