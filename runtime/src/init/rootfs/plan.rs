@@ -243,7 +243,8 @@ impl Mount {
         }
         if let Ok(below) = self.destination.strip_prefix("/proc") {
             let whole = below.as_os_str().is_empty() && (is_fs("proc") || is_bind || self.options.remount);
-            if !whole && !(is_bind && is_replaceable_in_proc(below)) {
+            let replaced = is_bind && is_replaceable_in_proc(below);
+            if !(whole || replaced) {
                 return Err(invalid(
                     field("destination"),
                     "only procfs itself belongs in /proc",
