@@ -512,3 +512,67 @@ fn without_pivot_the_hosts_proc_is_gone() {
         assert!(!table.contains(" - sysfs "), "{table}");
     });
 }
+
+/// Set in the copy of this test binary that runs inside a user namespace.
+const INSIDE: &str = "BERTH_TEST_IN_USER_NAMESPACE";
+
+#[test]
+fn in_a_user_namespace_devices_are_the_hosts() {
+    if std::env::var_os(INSIDE).is_none() {
+        // A process with threads cannot enter a user namespace, so the test runs again in one made for it.
+        let status = std::process::Command::new("unshare")
+            .args([
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "--net",
+                "--ipc",
+                "--pid",
+                "--fork",
+            ])
+            .arg(std::env::current_exe().expect("this binary"))
+            .args([
+                "--exact",
+                "init::rootfs::tests::in_a_user_namespace_devices_are_the_hosts",
+            ])
+            .env(INSIDE, "1")
+            .output()
+            .expect("unshare of util-linux");
+        assert!(
+            status.status.success(),
+            "{}",
+            String::from_utf8_lossy(&status.stdout)
+        );
+        return;
+    }
+    let bundle = bundle();
+    in_mount_namespace(|| {
+        std::fs::create_dir(bundle.path().join("data")).unwrap();
+        std::fs::write(bundle.path().join("data/file"), "text").unwrap();
+        std::fs::write(bundle.path().join("rootfs/secret"), "x").unwrap();
+        let mut mounts = standard_mounts();
+        // No group 5 is mapped, and the cgroup namespace is the host's.
+        mounts.retain(|m| !["devpts", "cgroup"].contains(&m["type"].as_str().unwrap()));
+        mounts.push(
+            json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+            "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}),
+        );
+        mounts.push(json!({"destination": "/data", "source": "data", "options": ["rbind", "ro"]}));
+        let linux = json!({"namespaces": [{"type": "mount"}, {"type": "user"}], "maskedPaths": ["/secret", "/sys/firmware"],
+            "readonlyPaths": ["/proc/sys"]});
+        let more = json!({"linux": linux, "process": {"terminal": true, "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "root": {"readonly": true}});
+        enter(bundle.path(), &spec(mounts.into(), more));
+        let null = std::fs::metadata("/dev/null").unwrap();
+        assert_eq!(null.rdev(), rustix::fs::makedev(1, 3));
+        std::fs::write("/dev/null", "x").expect("usable although bound");
+        assert!(
+            mount_line("/dev/null").contains("/dev/null"),
+            "a mount of its own"
+        );
+        assert_eq!(std::fs::read_to_string("/data/file").unwrap(), "text");
+        std::fs::write("/data/file", "").expect_err("read-only");
+        assert!(std::fs::read("/secret").unwrap().is_empty());
+        procfs::Proc::open().expect("a real /proc");
+    });
+}
