@@ -573,3 +573,25 @@ fn in_a_user_namespace_devices_are_the_hosts() {
         procfs::Proc::open().expect("a real /proc");
     });
 }
+
+#[test]
+fn a_cgroup_namespace_mounts_every_hierarchy_anew() {
+    let bundle = bundle();
+    in_mount_namespace(|| {
+        // SAFETY: a thread's cgroup namespace is its own.
+        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }.expect("unshare");
+        let linux = json!({"namespaces": [{"type": "mount"}, {"type": "cgroup"}]});
+        enter(
+            bundle.path(),
+            &spec(standard_mounts().into(), json!({"linux": linux})),
+        );
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let cgroups: Vec<&str> = table.lines().filter(|l| l.contains(" - cgroup")).collect();
+        assert!(!cgroups.is_empty());
+        for line in cgroups {
+            let fields: Vec<&str> = line.split(' ').collect();
+            assert_eq!(fields[3], "/", "the namespace's root: {line}");
+            assert!(fields[5].starts_with("ro,"), "{line}");
+        }
+    });
+}
