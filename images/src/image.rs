@@ -292,7 +292,7 @@ impl Images {
             object: object(),
             source,
         })? {
-            Parsed::Manifest(manifest) => manifest,
+            Parsed::Manifest(manifest) => *manifest,
             Parsed::Index(_) => {
                 let source = manifest::Error::Ambiguous;
                 return Err(Error::Manifest {

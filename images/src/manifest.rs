@@ -104,7 +104,7 @@ pub enum Parsed {
     /// Choose a platform next.
     Index(Index),
     /// Fetch config and layers next.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// Why a document is refused.
@@ -214,7 +214,7 @@ pub fn parse(bytes: &[u8], served: &str) -> Result<Parsed, Error> {
             .map(Parsed::Index)
             .map_err(Error::Malformed),
         Document::Manifest => serde_json::from_slice(bytes)
-            .map(Parsed::Manifest)
+.map(|m| Parsed::Manifest(Box::new(m)))
             .map_err(Error::Malformed),
     }
 }

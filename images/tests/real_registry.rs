@@ -109,15 +109,8 @@ fn docker_schema_2_and_zstd_are_pulled() {
     assert!(pulled.manifest.media_type.unwrap().contains("docker"));
     assert_eq!(std::fs::read(pulled.layers[2].join("c")).unwrap(), noise(10, 3));
     let zstd = reference(&real, "z:1");
-    seed(
-        &image,
-        &zstd,
-        &["--dest-compress-format", "zstd", "--dest-force-compress-format"],
-    );
-    let pulled = TestStore::new()
-        .images
-        .pull(&zstd, PullOptions::default())
-        .unwrap();
+    seed(&image.zstd(), &zstd, &[]);
+    let pulled = TestStore::new().images.pull(&zstd, PullOptions::default()).unwrap();
     assert_eq!(
         std::fs::read(pulled.layers[0].join("a")).unwrap(),
         noise(300_000, 1)
@@ -167,6 +160,8 @@ fn names_come_and_go_and_the_content_with_the_last() {
     assert_eq!(list[0].names, [name.to_string(), "local:tag".into()]);
     assert_eq!(list[0].repo_digests.len(), 1);
     assert_eq!(list[0].size, 500_010);
+    // An image at hand holds its layers against removal.
+    drop(list);
     let shown = images.inspect("local:tag").unwrap();
     assert_eq!(shown["Id"], id.as_str());
     assert_eq!(shown["Config"]["Env"][0], "A=b");

@@ -47,6 +47,20 @@ impl TestImage {
         image
     }
 
+    /// The same image with zstd layers.
+    pub fn zstd(&self) -> Self {
+        let plain = |gzip: &Vec<u8>| {
+            let mut tar = Vec::new();
+            std::io::copy(&mut flate2::read::GzDecoder::new(gzip.as_slice()), &mut tar).unwrap();
+            tar
+        };
+        let layers = self.layers.iter().map(|l| zstd::encode_all(plain(l).as_slice(), 1).unwrap()).collect();
+        let mut image = Self { layers, ..self.clone() };
+        let json = image.manifest_json().to_string().replace("tar+gzip", "tar+zstd");
+        image.manifest = json.into_bytes();
+        image
+    }
+
     pub fn manifest_json(&self) -> serde_json::Value {
         let describe = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len()});
         let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
