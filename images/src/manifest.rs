@@ -214,7 +214,7 @@ pub fn parse(bytes: &[u8], served: &str) -> Result<Parsed, Error> {
             .map(Parsed::Index)
             .map_err(Error::Malformed),
         Document::Manifest => serde_json::from_slice(bytes)
-.map(|m| Parsed::Manifest(Box::new(m)))
+            .map(|m| Parsed::Manifest(Box::new(m)))
             .map_err(Error::Malformed),
     }
 }

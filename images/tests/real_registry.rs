@@ -110,7 +110,10 @@ fn docker_schema_2_and_zstd_are_pulled() {
     assert_eq!(std::fs::read(pulled.layers[2].join("c")).unwrap(), noise(10, 3));
     let zstd = reference(&real, "z:1");
     seed(&image.zstd(), &zstd, &[]);
-    let pulled = TestStore::new().images.pull(&zstd, PullOptions::default()).unwrap();
+    let pulled = TestStore::new()
+        .images
+        .pull(&zstd, PullOptions::default())
+        .unwrap();
     assert_eq!(
         std::fs::read(pulled.layers[0].join("a")).unwrap(),
         noise(300_000, 1)

@@ -186,7 +186,9 @@ fn is_certificate(error: &reqwest::Error) -> bool {
             return true;
         }
         // hyper wraps rustls' error in an io::Error, whose `source` skips the error it holds.
-        if let Some(inner) = e.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref)
+        if let Some(inner) = e
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
             && let Some(rustls::Error::InvalidCertificate(_)) = inner.downcast_ref::<rustls::Error>()
         {
             return true;

@@ -54,8 +54,15 @@ impl TestImage {
             std::io::copy(&mut flate2::read::GzDecoder::new(gzip.as_slice()), &mut tar).unwrap();
             tar
         };
-        let layers = self.layers.iter().map(|l| zstd::encode_all(plain(l).as_slice(), 1).unwrap()).collect();
-        let mut image = Self { layers, ..self.clone() };
+        let layers = self
+            .layers
+            .iter()
+            .map(|l| zstd::encode_all(plain(l).as_slice(), 1).unwrap())
+            .collect();
+        let mut image = Self {
+            layers,
+            ..self.clone()
+        };
         let json = image.manifest_json().to_string().replace("tar+gzip", "tar+zstd");
         image.manifest = json.into_bytes();
         image
