@@ -13,7 +13,7 @@ fn root() -> bool {
         return true;
     }
     assert!(std::env::var_os("BERTH_TESTS_STRICT").is_none(), "needs root");
-    println!("skipped: needs root");
+    eprintln!("skipped: needs root");
     false
 }
 
@@ -87,7 +87,7 @@ fn run(program: &str, args: &[&str]) -> bool {
         }
         Err(e) => {
             assert!(std::env::var_os("BERTH_TESTS_STRICT").is_none(), "{program}: {e}");
-            println!("skipped: {program}: {e}");
+            eprintln!("skipped: {program}: {e}");
             false
         }
     }

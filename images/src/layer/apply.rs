@@ -139,7 +139,7 @@ fn refused(path: &[u8], problem: impl Into<String>) -> Error {
 
 impl Applier<'_> {
     fn run<R: BufRead>(&mut self, reader: &mut Reader<'_, R>, current: &mut Vec<u8>) -> Result<()> {
-        while let Some(entry) = reader.next()? {
+        while let Some(entry) = reader.next_entry()? {
             current.clone_from(&entry.path);
             let path = beneath::normalise(&entry.path).map_err(|problem| refused(&entry.path, problem))?;
             check_xattrs(&entry)?;

@@ -54,14 +54,36 @@ pub fn diff(root: BorrowedFd<'_>, out: impl Write, options: &DiffOptions) -> Res
         let xattrs = differ.xattrs(&format!("/proc/self/fd/{}", dir.as_raw_fd()), b"")?;
         differ.header(b".", b"", Kind::Directory, &stat, 0, &xattrs.kept)?;
     }
-    // One directory at a time: a deep tree takes no descriptors, and no path in it is longer than the kernel's limit.
-    let mut waiting = vec![Vec::new()];
-    while let Some(path) = waiting.pop() {
-        let mut below = differ.directory(&path)?;
-        below.reverse();
-        waiting.append(&mut below);
+    // Depth first: other readers set a directory's time when the first entry outside it comes.
+    let mut open = vec![differ.directory(Vec::new())?];
+    while let Some(mut current) = open.pop() {
+        let Some(name) = current.names.next() else {
+            continue;
+        };
+        let dir = match current.dir.take() {
+            Some(dir) => dir,
+            None => differ.open(&current.path)?,
+        };
+        let child = join(&current.path, name.to_bytes());
+        let descend = differ.child(dir.as_fd(), &name, &child)?;
+        // A deep tree must not use up the descriptors.
+        current.dir = (open.len() < OPEN_MAX).then_some(dir);
+        open.push(current);
+        if descend {
+            open.push(differ.directory(child)?);
+        }
     }
     differ.writer.finish().map_err(Error::Output)
+}
+
+/// Directories kept open on the way down.
+const OPEN_MAX: usize = 64;
+
+/// A directory and the names in it still to be written.
+struct Listing {
+    path: Vec<u8>,
+    names: std::vec::IntoIter<CString>,
+    dir: Option<OwnedFd>,
 }
 
 struct Differ<'a, W> {
@@ -91,43 +113,44 @@ impl<W: Write> Differ<'_, W> {
         }
     }
 
-    /// Writes what a directory holds; returns the directories in it.
-    fn directory(&mut self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let dir = self.open(path)?;
-        let layer = self.options.form == Form::Layer;
-        if layer
+    /// Opens a directory and lists it; writes its opaque mark.
+    fn directory(&mut self, path: Vec<u8>) -> Result<Listing> {
+        let dir = self.open(&path)?;
+        if self.options.form == Form::Layer
             && self
-                .xattrs(&format!("/proc/self/fd/{}", dir.as_raw_fd()), path)?
+                .xattrs(&format!("/proc/self/fd/{}", dir.as_raw_fd()), &path)?
                 .opaque
         {
-            self.mark(&join(path, b".wh..wh..opq"))?;
+            self.mark(&join(&path, b".wh..wh..opq"))?;
         }
         let mut names: Vec<CString> = Vec::new();
-        for entry in Dir::read_from(&dir).map_err(|e| tree_error("list", path, e))? {
-            let entry = entry.map_err(|e| tree_error("list", path, e))?;
+        for entry in Dir::read_from(&dir).map_err(|e| tree_error("list", &path, e))? {
+            let entry = entry.map_err(|e| tree_error("list", &path, e))?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 names.push(entry.file_name().to_owned());
             }
         }
         names.sort_unstable();
-        let mut below = Vec::new();
-        for name in names {
-            let child = join(path, name.to_bytes());
-            if self.options.exclude.contains(&child) {
-                continue;
-            }
-            if layer && name.to_bytes().starts_with(b".wh.") {
-                let problem = "layers reserve names that begin with .wh.".to_owned();
-                return Err(Error::Entry {
-                    entry: shown(&child),
-                    problem,
-                });
-            }
-            if self.entry(dir.as_fd(), &name, &child)? {
-                below.push(child);
-            }
+        Ok(Listing {
+            path,
+            names: names.into_iter(),
+            dir: Some(dir),
+        })
+    }
+
+    /// Writes one entry unless it is excluded; whether to go into it.
+    fn child(&mut self, dir: BorrowedFd<'_>, name: &CString, path: &[u8]) -> Result<bool> {
+        if self.options.exclude.iter().any(|excluded| excluded == path) {
+            return Ok(false);
         }
-        Ok(below)
+        if self.options.form == Form::Layer && name.to_bytes().starts_with(b".wh.") {
+            let problem = "layers reserve names that begin with .wh.".to_owned();
+            return Err(Error::Entry {
+                entry: shown(path),
+                problem,
+            });
+        }
+        self.entry(dir, name, path)
     }
 
     /// Writes one entry; whether it is a directory.

@@ -72,8 +72,8 @@ pub struct Entry {
     pub xattrs: Vec<Xattr>,
 }
 
-/// Reads entries. After [`Reader::next`] gave a file, its stored bytes are read with [`Reader::data`]; what is left unread is
-/// skipped by the following `next`.
+/// Reads entries. After [`Reader::next_entry`] gave a file, its stored bytes are read with [`Reader::data`]; what is left unread is
+/// skipped by the following call.
 pub struct Reader<'l, R> {
     source: R,
     limits: &'l Limits,
@@ -105,7 +105,7 @@ impl<'l, R: BufRead> Reader<'l, R> {
     ///
     /// # Errors
     /// [`Error::Header`], [`Error::Limit`], [`Error::Stream`]. The reader is of no use afterwards.
-    pub fn next(&mut self) -> Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.skip_rest()?;
         let mut pax: Option<Pax> = None;
         let mut gnu_path: Option<Vec<u8>> = None;
