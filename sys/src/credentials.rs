@@ -259,6 +259,16 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     check(unsafe { libc::prlimit64(0, resource, &raw const limit, std::ptr::null_mut()) }.into()).map(drop)
 }
 
+/// Leaves namespaces for new ones; `unshare(2)` with `CLONE_NEW*` bits.
+///
+/// # Errors
+///
+/// `EPERM`; `EINVAL` for a bit this kernel does not know.
+pub fn unshare(namespaces: i32) -> io::Result<()> {
+    // SAFETY: integers only; callers pass no CLONE_FILES, so no descriptor table changes under an OwnedFd.
+    check(unsafe { libc::unshare(namespaces) }.into()).map(drop)
+}
+
 /// Sets host or domain name of this UTS namespace.
 ///
 /// # Errors

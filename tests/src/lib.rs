@@ -4,10 +4,12 @@
 //! Debian's `docker-registry` on a free loopback port. [`require`] declares what a test needs of the host and skips aloud.
 
 pub mod berth;
+pub mod bundle;
 pub mod registry;
 pub mod requirement;
 
 pub use berth::{Berth, Output};
+pub use bundle::Bundle;
 pub use registry::Registry;
 pub use requirement::{Need, require};
 

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_cgroups::Entry;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
-use rustix::thread::UnshareFlags;
 
 use super::identity::{self, LoadFilter};
 use super::rootfs::{self, Plan, procfs::Proc};
@@ -61,7 +60,7 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
     start.entry.enter().step("enter", "the container's cgroup")?;
     if spec.namespaces.makes(Ns::Cgroup) {
         // After entering: the namespace's root is where its maker stands.
-        rustix::thread::unshare(UnshareFlags::NEWCGROUP).step("make", "a cgroup namespace")?;
+        berth_sys::credentials::unshare(libc::CLONE_NEWCGROUP).step("make", "a cgroup namespace")?;
     }
     rustix::process::setsid().step("start", "a session")?;
     if start.new_keyring {

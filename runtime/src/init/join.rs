@@ -10,7 +10,7 @@ use std::path::Path;
 use berth_sys::clone::{Clone3, Forked, clone3, exit_now};
 use oci_spec::runtime::LinuxNamespaceType as Ns;
 use rustix::fs::{Mode, OFlags};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::LinkNameSpaceType;
 
 use crate::error::{Error, Result, Step};
 use crate::sync::{Channel, Message};
@@ -117,7 +117,7 @@ pub(crate) fn become_root() -> Result<()> {
 
 /// Makes a time namespace for children, with its offsets; they are fixed once a process lives in it.
 fn make_time_namespace(offsets: &str) -> Result<()> {
-    rustix::thread::unshare(UnshareFlags::from_bits_retain(0x80)).step("make", "a time namespace")?;
+    berth_sys::credentials::unshare(0x80).step("make", "a time namespace")?;
     if offsets.is_empty() {
         return Ok(());
     }

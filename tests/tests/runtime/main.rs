@@ -1,0 +1,14 @@
+//! End-to-end tests of `berth-runtime`: one file per verb, and one per promise that spans verbs.
+
+mod create;
+mod delete;
+mod exec;
+mod guards;
+mod hooks;
+mod invalid;
+mod kill;
+mod pause;
+mod process;
+mod run;
+mod terminal;
+mod user_namespace;
