@@ -174,6 +174,16 @@ pub fn busybox_archive(directory: &Path) -> PathBuf {
     archive
 }
 
+/// Copies a program by another process. A descriptor of ours, open for writing, could be inherited by a child another test
+/// forks at that moment, and the program would be "text file busy" until that child executes.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("start cp");
+    assert!(copied.success(), "cannot copy {}", from.display());
+}
+
 /// Makes a root file system of Debian's static busybox in `directory`.
 ///
 /// # Panics
@@ -185,11 +195,7 @@ pub fn busybox_tree(directory: &Path) {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"]
         .into_iter()
         .find(|path| Path::new(path).exists());
-    std::fs::copy(
-        busybox.expect("busybox-static is installed"),
-        directory.join("bin/busybox"),
-    )
-    .expect("copy busybox");
+    copy_program(Path::new(busybox.expect("busybox-static is installed")), &directory.join("bin/busybox"));
     let listed = Command::new(directory.join("bin/busybox"))
         .arg("--list")
         .output()

@@ -53,7 +53,7 @@ fn the_runtimes_own_file_is_out_of_reach() {
     let bundle = Bundle::new(&["sleep", "1000"]);
     // A copy nobody else executes: otherwise "text busy" would hide a missing guard.
     let copy = bundle.path().join("berth-runtime");
-    std::fs::copy(berth_tests::binary("berth-runtime"), &copy).expect("copy");
+    berth_tests::berth::copy_program(&berth_tests::binary("berth-runtime"), &copy);
     let _ = bundle.command(&[]);
     let mut command = std::process::Command::new(&copy);
     command.arg("--root").arg(bundle.state()).args(["run", &bundle.id]).current_dir(bundle.path());

@@ -31,7 +31,7 @@ fn each_section_names_its_bad_field() {
         ),
         (
             "/linux/namespaces",
-            json!([{"type": "mount"}, {"type": "network", "path": "/etc/passwd"}]),
+            json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/etc/passwd"}]),
             "is not a namespace",
         ),
         (
