@@ -533,3 +533,55 @@ fn a_killed_pull_leaves_nothing_that_hinders_the_next() {
     );
     assert_eq!(store.leftovers(), Vec::<String>::new());
 }
+
+/// The process whose memory the test below looks at.
+#[test]
+fn child_that_tells_its_peak_memory() {
+    let (Some(host), Some(root)) = (
+        std::env::var_os("TEST_PEAK_HOST"),
+        std::env::var_os("TEST_PEAK_ROOT"),
+    ) else {
+        return;
+    };
+    let reference = berth_images::Reference::parse(&format!("{}/x:t", host.to_str().unwrap())).unwrap();
+    let images = berth_images::Images::open(std::path::Path::new(&root)).unwrap();
+    let start = std::time::Instant::now();
+    images.pull(&reference, PullOptions::default()).unwrap();
+    let pulled = start.elapsed();
+    let start = std::time::Instant::now();
+    for _ in 0..100 {
+        images.resolve(&reference.to_string()).unwrap();
+    }
+    let resolved = start.elapsed() / 100;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .unwrap()
+        .trim();
+    eprintln!("peak {peak}; pull {pulled:?}; resolve {resolved:?}");
+}
+
+#[test]
+fn peak_memory_does_not_grow_with_the_layers() {
+    require!();
+    let block = noise(1 << 20, 7);
+    let big: Vec<u8> = block.iter().copied().cycle().take(48 << 20).collect();
+    let image = TestImage::new(&[("a", big.clone()), ("b", big.clone()), ("c", big)]);
+    let double = Double::new(&image, |_| Reply::Serve);
+    let store = TestStore::new();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_tells_its_peak_memory", "--nocapture"])
+        .env("TEST_PEAK_HOST", double.host())
+        .env("TEST_PEAK_ROOT", store.images.root())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    eprintln!("{said}");
+    let peak_kib: u64 = said
+        .split("peak ")
+        .nth(1)
+        .and_then(|s| s.split_whitespace().next()?.parse().ok())
+        .unwrap();
+    assert!(peak_kib < 64 << 10, "{said}");
+}

@@ -110,10 +110,8 @@ fn docker_schema_2_and_zstd_are_pulled() {
     assert_eq!(std::fs::read(pulled.layers[2].join("c")).unwrap(), noise(10, 3));
     let zstd = reference(&real, "z:1");
     seed(&image.zstd(), &zstd, &[]);
-    let pulled = TestStore::new()
-        .images
-        .pull(&zstd, PullOptions::default())
-        .unwrap();
+    let store = TestStore::new();
+    let pulled = store.images.pull(&zstd, PullOptions::default()).unwrap();
     assert_eq!(
         std::fs::read(pulled.layers[0].join("a")).unwrap(),
         noise(300_000, 1)
@@ -282,4 +280,27 @@ fn child_that_counts_its_threads() {
     let pulled = images.pull(&reference, PullOptions::default()).unwrap();
     assert_eq!(pulled.layers.len(), 3);
     assert_eq!(threads(), before);
+}
+
+#[test]
+fn https_trusts_the_system_certs_d_or_the_users_word_and_nothing_else() {
+    if !support::can_run(&["docker-registry", "skopeo", "openssl"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ((real, cert), image) = (Real::start_tls(dir.path()), image());
+    let name = reference(&real, "x:1");
+    seed(&image, &name, &[]);
+
+    let store = TestStore::new();
+    let error = store.images.pull(&name, PullOptions::default()).unwrap_err();
+    assert!(chain(&error).contains("certificate"), "{}", chain(&error));
+
+    let own = store.dir.path().join("certs.d").join(real.host());
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(&cert, own.join("ca.crt")).unwrap();
+    store.images.pull(&name, PullOptions::default()).unwrap();
+
+    let insecure = TestStore::with(|c| c.insecure = vec![real.host()]);
+    insecure.images.pull(&name, PullOptions::default()).unwrap();
 }

@@ -16,6 +16,27 @@ pub struct Real {
 
 impl Real {
     pub fn start(with_password: bool) -> Self {
+        Self::start_with(with_password, None)
+    }
+
+    /// Over HTTPS, with a certificate for 127.0.0.1 that only itself vouches for; returns it too.
+    pub fn start_tls(dir: &std::path::Path) -> (Self, std::path::PathBuf) {
+        let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&cert)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        (Self::start_with(false, Some((&cert, &key))), cert)
+    }
+
+    fn start_with(with_password: bool, tls: Option<(&std::path::Path, &std::path::Path)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -24,9 +45,16 @@ impl Real {
             .port();
         let data = dir.path().join("data");
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: '127.0.0.1:{port}', secret: x}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp:\n  addr: '127.0.0.1:{port}'\n  secret: x\n",
             data.display()
         );
+        if let Some((cert, key)) = tls {
+            config.push_str(&format!(
+                "  tls: {{certificate: {}, key: {}}}\n",
+                cert.display(),
+                key.display()
+            ));
+        }
         if with_password {
             let file = dir.path().join("htpasswd");
             std::fs::write(&file, HTPASSWD).unwrap();
