@@ -178,24 +178,20 @@ impl Error {
     }
 }
 
-/// A certificate refused once is refused again.
-fn is_certificate(error: &reqwest::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(e) = source {
-        if let Some(rustls::Error::InvalidCertificate(_)) = e.downcast_ref::<rustls::Error>() {
-            return true;
-        }
-        // hyper wraps rustls' error in an io::Error, whose `source` skips the error it holds.
-        if let Some(inner) = e
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            && let Some(rustls::Error::InvalidCertificate(_)) = inner.downcast_ref::<rustls::Error>()
-        {
-            return true;
-        }
-        source = e.source();
+/// Whether a certificate was refused, by us or by them; refused once, it is refused again.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        // Bytes that are no TLS at all are how a plain HTTP server answers.
+        return !matches!(tls, rustls::Error::InvalidMessage(_));
     }
-    false
+    // An io::Error's `source` is that of the error it holds, so the held one has to be asked for.
+    if let Some(held) = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        return is_certificate(held);
+    }
+    error.source().is_some_and(is_certificate)
 }
 
 /// A URL fit for messages: storage back ends sign their queries, and user info may be a password.

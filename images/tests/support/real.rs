@@ -23,7 +23,17 @@ impl Real {
     pub fn start_tls(dir: &std::path::Path) -> (Self, std::path::PathBuf) {
         let (cert, key) = (dir.join("tls.crt"), dir.join("tls.key"));
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
             .args(["-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"])
             .args(["-addext", "basicConstraints=critical,CA:FALSE"])
             .arg("-keyout")
