@@ -7,8 +7,10 @@
 //! * [`fdpass`]: descriptors over Unix sockets; [`fds`]: `close_range(2)` before foreign code
 //! * [`reexec`]: the guard against CVE-2019-5736; [`pty`]: terminals
 //! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor
+//! * [`bpf`]: device filters of v2 cgroups
 //! * [`credentials`]: ids, groups, capabilities, keyring, personality, priorities
 
+pub mod bpf;
 pub mod clone;
 pub mod credentials;
 pub mod fdpass;
