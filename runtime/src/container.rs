@@ -282,7 +282,8 @@ impl Container {
     pub fn delete(self, force: bool) -> Result<()> {
         let status = self.status()?;
         let verb = if force { Verb::ForceDelete } else { Verb::Delete };
-        if !status.allows(verb) && !(status == Status::Created && !force && self.kill_created()?) {
+        // As runc: what was created and never started goes without force.
+        if !status.allows(verb) && status != Status::Created {
             return Err(self.wrong(verb, status));
         }
         if let Some(init) = self.init()? {
@@ -311,12 +312,6 @@ impl Container {
             )?;
         }
         Ok(())
-    }
-
-    /// runc deletes a container that was created and never started without asking for force.
-    fn kill_created(&self) -> Result<bool> {
-        self.kill(libc::SIGKILL, false)?;
-        Ok(true)
     }
 
     /// Runs one more process in the container. The caller must be single-threaded.

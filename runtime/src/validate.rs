@@ -246,7 +246,7 @@ fn id_maps(linux: &Linux, namespaces: &Namespaces) -> Result<(String, String)> {
     let gids = linux.gid_mappings().as_deref().unwrap_or_default();
     if !namespaces.makes(Ns::User) {
         // With a joined namespace engines repeat its mappings here; they are in force already.
-        if !namespaces.has(Ns::User) && !(uids.is_empty() && gids.is_empty()) {
+        if !(namespaces.has(Ns::User) || uids.is_empty() && gids.is_empty()) {
             return Err(Error::invalid(
                 "linux.uidMappings",
                 "needs a user namespace in linux.namespaces",
@@ -450,7 +450,7 @@ mod tests {
             ),
             (
                 "/linux/namespaces",
-                r#"[{"type": "mount"}, {"type": "net", "path": "x"}]"#,
+                r#"[{"type": "mount"}, {"type": "network", "path": "x"}]"#,
                 "linux.namespaces[1].path",
             ),
             (

@@ -195,7 +195,10 @@ pub fn busybox_tree(directory: &Path) {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"]
         .into_iter()
         .find(|path| Path::new(path).exists());
-    copy_program(Path::new(busybox.expect("busybox-static is installed")), &directory.join("bin/busybox"));
+    copy_program(
+        Path::new(busybox.expect("busybox-static is installed")),
+        &directory.join("bin/busybox"),
+    );
     let listed = Command::new(directory.join("bin/busybox"))
         .arg("--list")
         .output()

@@ -85,15 +85,14 @@ pub(crate) fn become_user(process: &ProcessSpec, filter: Option<&LoadFilter<'_>>
     } else if let Some(filter) = filter {
         filter.load()?;
     }
-    let available = bounding_set();
     let wanted = process.capabilities;
-    drop_bounding(available & !wanted.bounding)?;
+    keep_bounding(wanted.bounding)?;
     sys::keep_capabilities(true).step("keep", "capabilities")?;
     set_groups(process)?;
     sys::set_gid(process.gid).step("set gid", process.gid.to_string())?;
     sys::set_uid(process.uid).step("set uid", process.uid.to_string())?;
     sys::keep_capabilities(false).step("drop", "kept capabilities")?;
-    set_capabilities(wanted, available)?;
+    set_capabilities(wanted)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(process.umask));
     Ok(())
 }
@@ -132,28 +131,28 @@ fn set_groups(process: &ProcessSpec) -> Result<()> {
     }
 }
 
-fn bounding_set() -> u64 {
-    // The first unknown number ends the kernel's list.
-    (0..=CAPS_MAX)
-        .map_while(|cap| Some((cap, sys::in_bounding_set(cap).ok()?)))
-        .filter(|(_, on)| *on)
-        .fold(0, |m, (cap, _)| m | 1 << cap)
-}
-
-fn drop_bounding(mut mask: u64) -> Result<()> {
-    while mask != 0 {
-        let cap = mask.trailing_zeros();
-        sys::drop_from_bounding_set(cap).step("drop from the bounding set", format!("capability {cap}"))?;
-        mask &= mask - 1;
+/// Leaves `keep` in the bounding set. Numbers beyond the kernel's last capability end the list.
+fn keep_bounding(keep: u64) -> Result<()> {
+    for cap in (0..=CAPS_MAX).filter(|cap| keep >> cap & 1 == 0) {
+        match sys::drop_from_bounding_set(cap) {
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other.step("drop from the bounding set", format!("capability {cap}"))?,
+        }
     }
     Ok(())
 }
 
+/// Those of `wanted` that are in the bounding set.
+fn bounded(wanted: u64) -> u64 {
+    let on = |cap: &u32| wanted >> cap & 1 == 1 && sys::in_bounding_set(*cap).unwrap_or(false);
+    (0..=CAPS_MAX).filter(on).fold(0, |mask, cap| mask | 1 << cap)
+}
+
 /// What the caller lacks is left out, as runc does: a host without `CAP_SYS_RESOURCE` still runs containers that name it.
-fn set_capabilities(wanted: CapabilityMasks, available: u64) -> Result<()> {
+fn set_capabilities(wanted: CapabilityMasks) -> Result<()> {
     let now = sys::capabilities().step("read", "capabilities")?;
     let permitted = wanted.permitted & now.permitted;
-    let inheritable = wanted.inheritable & available & (now.permitted | now.inheritable);
+    let inheritable = bounded(wanted.inheritable) & (now.permitted | now.inheritable);
     let sets = sys::CapSets {
         effective: wanted.effective & permitted,
         permitted,

@@ -56,7 +56,11 @@ fn the_runtimes_own_file_is_out_of_reach() {
     berth_tests::berth::copy_program(&berth_tests::binary("berth-runtime"), &copy);
     let _ = bundle.command(&[]);
     let mut command = std::process::Command::new(&copy);
-    command.arg("--root").arg(bundle.state()).args(["run", &bundle.id]).current_dir(bundle.path());
+    command
+        .arg("--root")
+        .arg(bundle.state())
+        .args(["run", &bundle.id])
+        .current_dir(bundle.path());
     // A foreground run stays: it is the process to look at.
     let mut run = command.spawn().expect("start");
     for _ in 0..500 {
@@ -66,12 +70,19 @@ fn the_runtimes_own_file_is_out_of_reach() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let kept = rustix::fs::open(format!("/proc/{}/exe", run.id()), flags, rustix::fs::Mode::empty());
+    let kept = rustix::fs::open(
+        format!("/proc/{}/exe", run.id()),
+        flags,
+        rustix::fs::Mode::empty(),
+    );
     let _ = bundle.output(&["kill", &bundle.id, "KILL"]);
     let code = run.wait().expect("wait").code();
     let kept = kept.expect("the running program's file");
     let path = format!("/proc/self/fd/{}", kept.as_raw_fd());
-    let opened = std::fs::OpenOptions::new().write(true).open(path).map_err(|e| e.raw_os_error());
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .map_err(|e| e.raw_os_error());
     assert_eq!(opened.err().flatten(), Some(libc::EROFS));
     assert_eq!(code, Some(137));
 }
