@@ -201,9 +201,12 @@ impl Hierarchy {
     /// last child is gone. Says whether it is gone from all.
     pub fn remove_if_empty(&self, path: &CgroupPath) -> bool {
         let roots = self.v1.iter().map(|mount| &mount.root).chain(&self.unified);
-        roots.fold(true, |gone, root| {
-            root.remove_below(path.relative()).is_ok() && gone
-        })
+        let mut gone = true;
+        // Every hierarchy is tried, also after one has refused.
+        for root in roots {
+            gone &= root.remove_below(path.relative()).is_ok();
+        }
+        gone
     }
 }
 
