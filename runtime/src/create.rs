@@ -10,7 +10,7 @@ use std::path::Path;
 use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
 use berth_sys::clone::{Clone3, Forked, clone3};
 use berth_sys::pidfd::{self, Exit};
-use oci_spec::runtime::LinuxNamespaceType as Ns;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType as Ns, LinuxResources};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::bundle::Bundle;
@@ -90,7 +90,7 @@ pub(crate) fn create(
     undo.cgroup = Some(Cgroup::create(&hierarchy, &record.cgroup, resources)?);
     let cgroup = undo.cgroup.as_ref().expect("made on the line above");
     if let Some(resources) = resources {
-        cgroup.apply(resources)?;
+        cgroup.apply(&with_default_devices(resources))?;
     }
     let entry = cgroup.entry()?;
 
@@ -271,6 +271,38 @@ fn ended(process: &OwnedFd) -> String {
 pub(crate) fn clone_first(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked> {
     // SAFETY: Container::create and Container::exec are documented to be called from a single-threaded process.
     unsafe { clone3(Clone3 { flags, cgroup }) }.step("clone", "init")
+}
+
+/// Devices every container may use whatever its rules say (config-linux.md#default-devices): type, major, minor.
+/// `/dev/null zero full random urandom tty console ptmx` and the terminals of its devpts.
+const DEFAULT_DEVICES: [(i64, Option<i64>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(1)),
+    (5, Some(2)),
+    (136, None),
+];
+
+/// Rules that deny all and allow some would take away what the container's own `/dev` is made of, and its terminal.
+fn with_default_devices(resources: &LinuxResources) -> LinuxResources {
+    let mut resources = resources.clone();
+    let Some(rules) = resources.devices_mut().as_mut().filter(|rules| !rules.is_empty()) else {
+        return resources;
+    };
+    for (major, minor) in DEFAULT_DEVICES {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(LinuxDeviceType::C))
+            .set_major(Some(major))
+            .set_minor(minor)
+            .set_access(Some("rwm".to_owned()));
+        rules.push(rule);
+    }
+    resources
 }
 
 pub(crate) fn check_console(terminal: bool, console: &Console) -> Result<()> {
