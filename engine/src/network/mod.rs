@@ -2,8 +2,8 @@
 //! inside the process. See docs/network.md.
 //!
 //! ```text
-//! attach: netns ─► leases (under the network's flock) ─► record ─► bridge ─► veth ─► addresses ─► nft elements
-//! detach: the same backwards, from the record alone
+//! attach: leases and record (under the networks' flocks) ─► bridge ─► netns ─► veth ─► addresses ─► nft elements ─► names
+//! detach: nft elements ─► names, veth ─► netns ─► leases ─► record; from the record alone
 //! ```
 //!
 //! Everything here blocks, but for [`dns::Responder`], which never does.
@@ -11,15 +11,24 @@
 mod attach;
 pub mod dns;
 mod error;
+pub mod files;
+mod firewall;
+mod lease;
+mod link;
+mod lock;
 mod model;
+mod names;
+mod netlink;
+mod netns;
+mod nft;
+pub mod port;
+mod record;
+mod store;
 
-pub use attach::{Attachment, attach, connect, detach, disconnect, inspect, rename};
+pub use attach::{Attachment, attach, connect, detach, disconnect, inspect, rename, restore};
 pub use error::{Error, Result};
 pub use model::{
     AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, HostTarget, Mac,
     Mode, NetnsSource, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
 };
 pub use store::Networks;
-pub mod files;
-pub mod port;
-mod store;

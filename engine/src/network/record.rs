@@ -1,0 +1,87 @@
+//! What is attached, on disk: `STATE/networks/.attachments/<container id>`. Written before anything it names is made and
+//! removed after all of it is gone, so detaching works from here alone.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Error, Result};
+use super::model::{DnsOptions, EndpointStatus, Paths, PortMapping};
+
+/// One container's attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    pub(super) container_id: String,
+    pub(super) name: String,
+    /// Where the namespace can be entered.
+    pub(super) netns: PathBuf,
+    /// We made the namespace and remove it.
+    pub(super) own_netns: bool,
+    pub(super) endpoints: Vec<EndpointStatus>,
+    pub(super) ports: Vec<PortMapping>,
+    pub(super) dns: DnsOptions,
+}
+
+impl Record {
+    /// The endpoint with the default route and the published ports.
+    pub(super) fn primary(&self) -> Option<&EndpointStatus> {
+        self.endpoints.iter().find(|endpoint| !endpoint.internal)
+    }
+
+    pub(super) fn load(paths: &Paths, container: &str) -> Result<Option<Self>> {
+        let path = path(paths, container);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|source| Error::Parse { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", path)(error)),
+        }
+    }
+
+    /// Replaces the record in one step. No fsync: STATE does not outlive the kernel whose links it records.
+    pub(super) fn save(&self, paths: &Paths) -> Result<()> {
+        let path = path(paths, &self.container_id);
+        let aside = path.with_file_name(format!(".{}", self.container_id));
+        let bytes = serde_json::to_vec(self).map_err(|source| Error::Parse {
+            path: path.clone(),
+            source,
+        })?;
+        let write = || fs::write(&aside, &bytes);
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = paths.records();
+                fs::create_dir_all(&directory).map_err(Error::file("create", directory))?;
+                write()
+            }
+            other => other,
+        }
+        .map_err(Error::file("write", &aside))?;
+        fs::rename(&aside, &path).map_err(Error::file("rename", aside))
+    }
+
+    pub(super) fn remove(paths: &Paths, container: &str) -> Result<()> {
+        let path = path(paths, container);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// All records that can be read.
+    pub(super) fn all(paths: &Paths) -> Vec<Self> {
+        let entries = fs::read_dir(paths.records()).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .filter_map(|name| Self::load(paths, &name).ok().flatten())
+            .collect()
+    }
+}
+
+pub(super) fn path(paths: &Paths, container: &str) -> PathBuf {
+    paths.records().join(container)
+}
