@@ -1,2 +1,30 @@
 //! The `berth` command line.
-fn main() {}
+//!
+//! ```text
+//! argv ─ cli ─► verb ─► commands::<verb>::run ─► one engine or images call ─► printer
+//! ```
+//!
+//! Exit codes are docker's: the container's own, 125 when berth failed, 126 and 127 when the command could not be
+//! run, 128+n for signal n.
+
+mod cli;
+mod commands;
+mod config;
+mod container_args;
+mod context;
+mod exit;
+mod failure;
+mod filter;
+mod printer;
+mod progress;
+mod template;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    match cli::run(&args) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report().into(),
+    }
+}

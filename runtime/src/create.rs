@@ -141,7 +141,6 @@ pub(crate) fn create(
                 pid = real;
                 undo.init = Some(pidfd);
                 pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
-                parent.go(pid)?;
             }
             Some(Message::Failed(failure)) => {
                 let _ = pidfd::wait(&intermediate);

@@ -157,8 +157,7 @@ pub(crate) fn clone_sibling(
     }
     .step("clone", "init")?
     {
-        // The intermediate's word must be the first the parent hears, and we run beside it.
-        Forked::Child => channel.wait_go().map(drop),
+        Forked::Child => Ok(()),
         Forked::Parent { pid, pidfd } => {
             channel.say(&Message::Init { pid, pidfd })?;
             exit_now(0)

@@ -1,0 +1,59 @@
+//! `berth exec`.
+
+use berth_engine::{ExecRequest, attach::DetachKeys, flags::UserSpec};
+use clap::Args;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Result;
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Return once it runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach
+    #[arg(long, default_value = "ctrl-p,ctrl-q")]
+    detach_keys: DetachKeys,
+    /// Set an environment variable
+    #[arg(short, long)]
+    env: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give all capabilities
+    #[arg(long)]
+    privileged: bool,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User and group
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<UserSpec>,
+    /// Working directory
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// Container
+    container: String,
+    /// Command and arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+pub fn run(args: Exec, context: &Context) -> Result<Exit> {
+    let engine = context.engine()?;
+    let id = engine.find(&args.container)?;
+    let request = ExecRequest {
+        command: args.command,
+        tty: args.tty,
+        interactive: args.interactive,
+        detach: args.detach,
+        env: args.env,
+        working_dir: args.workdir,
+        user: args.user,
+        privileged: args.privileged,
+        detach_keys: args.detach_keys,
+    };
+    let code = engine.exec(&id, &request).map_err(super::run_failure)?;
+    Ok(super::container_code(code))
+}

@@ -1,0 +1,145 @@
+//! One file a verb: its flags, then one call.
+
+pub mod attach;
+pub mod container_prune;
+pub mod cp;
+pub mod create;
+pub mod df;
+pub mod events;
+pub mod exec;
+pub mod export;
+pub mod history;
+pub mod image_prune;
+pub mod images;
+pub mod import;
+pub mod info;
+pub mod inspect;
+pub mod kill;
+pub mod load;
+pub mod login;
+pub mod logout;
+pub mod logs;
+pub mod network;
+pub mod pause;
+pub mod port;
+pub mod ps;
+pub mod pull;
+pub mod push;
+pub mod rename;
+pub mod restart;
+pub mod rm;
+pub mod rmi;
+pub mod run;
+pub mod save;
+pub mod start;
+pub mod stats;
+pub mod stop;
+pub mod system_prune;
+pub mod tag;
+pub mod top;
+pub mod unpause;
+pub mod update;
+pub mod version;
+pub mod volume;
+pub mod wait;
+
+use std::io::{self, BufRead, IsTerminal};
+
+use berth_engine::{Ended, ListOptions};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::{Failure, Result};
+use crate::printer;
+
+/// Does something to each object named and prints its name; an error is told and the others go on.
+pub fn each(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<Exit> {
+    each_silently(names, |name| {
+        act(name)?;
+        printer::line(&printer::harmless(name))
+    })
+}
+
+/// As [`each`], without the name.
+pub fn each_silently(names: &[String], act: impl Fn(&str) -> Result<()>) -> Result<Exit> {
+    let mut exit = Exit::Success;
+    for name in names {
+        if let Err(failure) = act(name) {
+            exit = failure.report();
+        }
+    }
+    Ok(exit)
+}
+
+/// The exit of a container as berth's own.
+pub fn container_code(code: i32) -> Exit {
+    if code == 0 {
+        Exit::Success
+    } else {
+        Exit::Code(u8::try_from(code & 0xff).unwrap_or(1))
+    }
+}
+
+/// How a session's end is told to the shell. After detaching it is a success.
+pub fn ended(ended: Ended) -> Exit {
+    match ended {
+        Ended::Exited(code) => container_code(code),
+        Ended::Detached => Exit::Success,
+    }
+}
+
+/// A failed start or exec: 126 and 127 when it is the command's fault, 125 otherwise.
+pub fn run_failure(error: berth_engine::Error) -> Failure {
+    let code = error.exit_code();
+    Failure::from(error).with_exit(Exit::Code(code))
+}
+
+/// Which images containers use, for removal. When that cannot be told, all of them do: nothing may go.
+pub fn uses(context: &Context) -> Vec<berth_images::gc::Use> {
+    used_by_containers(context).unwrap_or_else(|failure| {
+        let container = format!("unknown: {failure}");
+        let images = context
+            .images()
+            .and_then(|images| Ok(images.list()?))
+            .unwrap_or_default();
+        let all = images.into_iter();
+        all.map(|image| berth_images::gc::Use {
+            image: image.id,
+            container: container.clone(),
+            is_running: true,
+        })
+        .collect()
+    })
+}
+
+fn used_by_containers(context: &Context) -> Result<Vec<berth_images::gc::Use>> {
+    let containers = context.engine()?.list(&ListOptions {
+        all: true,
+        ..ListOptions::default()
+    })?;
+    containers
+        .into_iter()
+        .map(|summary| {
+            let id = &summary.config.image.id;
+            Ok(berth_images::gc::Use {
+                image: id
+                    .parse()
+                    .map_err(|e| Failure::new(format!("image id {id}: {e}")))?,
+                container: summary.name.to_string(),
+                is_running: summary.state.status.needs_shim(),
+            })
+        })
+        .collect()
+}
+
+/// Asks a person; without a terminal the answer is no.
+pub fn confirmed(what: &str) -> Result<bool> {
+    printer::warning(what);
+    if !io::stdin().is_terminal() {
+        return Err(Failure::new("nobody to ask: standard input is no terminal").with_hint("use --force"));
+    }
+    printer::prompt("Are you sure you want to continue? [y/N] ");
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}

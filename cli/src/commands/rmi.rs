@@ -1,0 +1,32 @@
+//! `berth rmi`.
+
+use crate::printer;
+use clap::Args;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Result;
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// Even if stopped containers use it
+    #[arg(short, long)]
+    force: bool,
+    /// Images
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+pub fn run(args: Remove, context: &Context) -> Result<Exit> {
+    let images = context.images()?;
+    super::each_silently(&args.images, |name| {
+        let removed = images.remove(name, args.force, &|| super::uses(context))?;
+        for name in &removed.untagged {
+            printer::line(&format!("Untagged: {}", printer::harmless(name)))?;
+        }
+        for digest in &removed.deleted {
+            printer::line(&format!("Deleted: {digest}"))?;
+        }
+        context.happened(berth_engine::events::Kind::Image, "untag", name)
+    })
+}

@@ -1,0 +1,70 @@
+//! What every verb starts from: the global flags. Nothing is opened before a verb asks.
+
+use std::path::PathBuf;
+
+use berth_engine::Engine;
+use berth_engine::events::{Event, Events, Kind};
+use berth_engine::network::{Networks, Paths};
+use berth_engine::volumes::Volumes;
+use berth_images::Images;
+
+use crate::config;
+use crate::failure::Result;
+
+/// The global flags.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `--root`.
+    pub root: PathBuf,
+    /// `--state`.
+    pub state: PathBuf,
+    /// `--config`.
+    pub config: PathBuf,
+}
+
+impl Context {
+    /// The engine.
+    pub fn engine(&self) -> Result<Engine> {
+        Ok(Engine::open(berth_engine::Paths {
+            root: self.root.clone(),
+            state: self.state.clone(),
+        })?)
+    }
+
+    /// The image store, with registries as the configuration file says.
+    pub fn images(&self) -> Result<Images> {
+        Ok(Images::open(&self.root)?)
+    }
+
+    /// As [`Context::images`], for verbs that talk to registries.
+    pub fn registries(&self) -> Result<Images> {
+        Ok(self.images()?.with_registry(config::load(&self.config)?))
+    }
+
+    /// Named volumes.
+    pub fn volumes(&self) -> Volumes {
+        Volumes::new(&self.root)
+    }
+
+    /// Where the network keeps its files.
+    pub fn network_paths(&self) -> Paths {
+        Paths::new(&self.root, &self.state)
+    }
+
+    /// User-defined networks.
+    pub fn networks(&self) -> Result<Networks> {
+        Ok(Networks::open(&self.network_paths())?)
+    }
+
+    /// The event log.
+    pub fn events(&self) -> Events {
+        Events::new(&self.root)
+    }
+
+    /// Writes to the event log what a verb did.
+    pub fn happened(&self, kind: Kind, action: &str, id: &str) -> Result<()> {
+        Ok(self
+            .events()
+            .append(&Event::new(kind, action, id).with("name", id))?)
+    }
+}
