@@ -90,19 +90,21 @@ impl Walk {
     ) -> Result<(), Error> {
         let stat = fstat(&pinned).map_err(|e| read_error(path, e))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                make_way(to, name, path)?;
-                let linked = linkat(
-                    rustix::fs::CWD,
-                    proc_path(first.as_fd()),
-                    to,
-                    name,
-                    AtFlags::SYMLINK_FOLLOW,
-                );
-                return linked.map_err(|e| write_error(path, e));
-            }
+        if kind != FileType::Directory
+            && stat.st_nlink > 1
+            && let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino))
+        {
+            make_way(to, name, path)?;
+            let linked = linkat(
+                rustix::fs::CWD,
+                proc_path(first.as_fd()),
+                to,
+                name,
+                AtFlags::SYMLINK_FOLLOW,
+            );
+            return linked.map_err(|e| write_error(path, e));
         }
+
         match kind {
             FileType::Directory => return self.directory(pinned, to, name, &stat, path, depth),
             FileType::Socket => return Ok(()),
