@@ -1,8 +1,17 @@
-//! `attach`.
+//! `attach`: our terminal or pipes joined to a container's streams, over its shim.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::termios::{OptionalActions, Termios};
+
+use crate::container::Verb;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::flags::InvalidFlag;
 use crate::id::ContainerId;
+use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply, Request};
 
 /// The key sequence that leaves a container running; `ctrl-p,ctrl-q` by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,25 +82,181 @@ pub enum Ended {
 
 /// A connection to a container's streams.
 #[derive(Debug)]
-pub struct Session {}
+pub struct Session {
+    socket: OwnedFd,
+    options: AttachOptions,
+    tty: bool,
+}
 
 impl Session {
+    pub(crate) fn new(socket: OwnedFd, options: AttachOptions, tty: bool) -> Session {
+        Session { socket, options, tty }
+    }
+
     /// Relays until the container ends or the user detaches. Puts the terminal into raw mode when the container has
     /// one, and back.
+    ///
+    /// # Errors
+    ///
+    /// The shim went away, or our output cannot be written.
     pub fn run(self) -> Result<Ended> {
-        Err(Error::Unsupported {
-            what: "attach".into(),
-            why: "not built yet".into(),
-        })
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let raw = (self.tty && self.options.stdin).then(|| Raw::enter(stdin.as_fd())).flatten();
+        let mut watched = vec![libc::SIGWINCH];
+        if self.options.sig_proxy {
+            watched.extend([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2]);
+        }
+        let signals = berth_sys::signals::Watch::new(&watched).at("watch", "signals")?;
+        if self.tty {
+            self.resize(stdout.as_fd());
+        }
+        let mut buffer = vec![0u8; PACKET_MAX];
+        let mut input_open = self.options.stdin;
+        let mut matched = 0;
+        loop {
+            let mut fds = vec![
+                PollFd::new(&self.socket, PollFlags::IN),
+                PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            ];
+            if input_open {
+                fds.push(PollFd::new(&stdin, PollFlags::IN));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("poll", "the shim's socket", e)),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if ready[0] {
+                match protocol::receive(&self.socket, &mut buffer, RecvFlags::empty()) {
+                    Ok(Packet::Stdout(bytes)) => write_all(stdout.as_fd(), bytes).at("write", "standard output")?,
+                    Ok(Packet::Stderr(bytes)) => write_all(stderr.as_fd(), bytes).at("write", "standard error")?,
+                    Ok(Packet::Reply(Reply::Exit { code })) => return Ok(Ended::Exited(code)),
+                    Ok(Packet::Reply(Reply::Failed(Failure::Other { .. }) | Reply::Done | Reply::Started)) => {}
+                    Ok(_) => return Err(Error::ShimDied(String::new())),
+                    Err(e) => return Err(Error::io("read from", "the shim", e)),
+                }
+            }
+            if ready[1] {
+                while let Some(signal) = signals.next() {
+                    match signal {
+                        libc::SIGWINCH => self.resize(stdout.as_fd()),
+                        other => self.ask(&Request::Kill { signal: other })?,
+                    }
+                }
+            }
+            if ready.get(2) == Some(&true) {
+                let n = rustix::io::read(&stdin, &mut buffer[1..]).unwrap_or(0);
+                if n == 0 {
+                    input_open = false;
+                    self.ask(&Request::StdinEof)?;
+                    continue;
+                }
+                buffer[0] = protocol::STDIN;
+                if raw.is_some() && self.options.detach_keys.seen(&mut matched, &buffer[1..=n]) {
+                    return Ok(Ended::Detached);
+                }
+                // The shim is gone when this fails; the next read says so.
+                let _ = protocol::transmit(&self.socket, &buffer[..=n], SendFlags::empty());
+            }
+        }
+    }
+
+    fn ask(&self, request: &Request) -> Result<()> {
+        match protocol::transmit(&self.socket, &request.encode(), SendFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Ok(()),
+            Err(e) => Err(Error::io("write to", "the shim", e)),
+        }
+    }
+
+    fn resize(&self, terminal: BorrowedFd<'_>) {
+        if let (true, Ok(size)) = (self.tty, rustix::termios::tcgetwinsize(terminal)) {
+            let _ = self.ask(&Request::Resize { rows: size.ws_row, columns: size.ws_col });
+        }
+    }
+}
+
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+impl DetachKeys {
+    /// Whether the sequence ends within these bytes; `matched` is how much of it has been typed.
+    fn seen(&self, matched: &mut usize, bytes: &[u8]) -> bool {
+        for b in bytes {
+            *matched = if self.0.get(*matched) == Some(b) { *matched + 1 } else { usize::from(self.0.first() == Some(b)) };
+            if *matched == self.0.len() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A terminal in raw mode, put back when this goes.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl Raw {
+    pub(crate) fn enter(terminal: BorrowedFd<'_>) -> Option<Raw> {
+        let before = rustix::termios::tcgetattr(terminal).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(terminal, OptionalActions::Now, &raw).ok()?;
+        Some(Raw { terminal: terminal.try_clone_to_owned().ok()?, before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }
 
 impl Engine {
     /// Joins a running container's streams.
-    pub fn attach(&self, _id: &ContainerId, _options: &AttachOptions) -> Result<Session> {
-        Err(Error::Unsupported {
-            what: "attach".into(),
-            why: "not built yet".into(),
-        })
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Wrong`] when it does not run.
+    pub fn attach(&self, id: &ContainerId, options: &AttachOptions) -> Result<Session> {
+        let config = self.config(id)?;
+        let socket = self.shim(id, &config, "attach to", Verb::Attach)?;
+        let session = Session::new(socket, options.clone(), config.tty);
+        session.ask(&Request::Attach { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr })?;
+        Ok(session)
+    }
+
+    /// Connects to a container's shim.
+    pub(crate) fn shim(
+        &self,
+        id: &ContainerId,
+        config: &crate::ContainerConfig,
+        verb: &'static str,
+        wanted: Verb,
+    ) -> Result<OwnedFd> {
+        let state = self.state(id)?;
+        let wrong = |status| Error::Wrong { verb, name: config.name.to_string(), status };
+        if !state.status.allows(wanted) {
+            return Err(wrong(state.status));
+        }
+        match protocol::connect(&self.paths.run_dir(id)) {
+            Ok(socket) => Ok(socket),
+            // It ended in between.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Err(wrong(self.state(id)?.status)),
+            Err(e) => Err(Error::io("connect to", self.paths.run_dir(id).join("shim.sock"), e)),
+        }
     }
 }

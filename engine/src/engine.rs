@@ -4,6 +4,7 @@ use berth_images::Images;
 
 use crate::container::{State, Status};
 use crate::error::{At, Error, Result};
+use crate::events::{Event, Events, Kind};
 use crate::id::{ContainerId, ContainerName};
 use crate::paths::Paths;
 use crate::{ContainerConfig, names, reconcile, record};
@@ -113,5 +114,13 @@ impl Engine {
     }
 }
 
-/// Notes what happened to a container.
-pub(crate) fn note(_paths: &Paths, _action: &str, _config: &ContainerConfig, _more: &[(&str, String)]) {}
+/// Notes what happened to a container. An event that cannot be written stops no container.
+pub(crate) fn note(paths: &Paths, action: &str, config: &ContainerConfig, more: &[(&str, String)]) {
+    let mut event = Event::new(Kind::Container, action, config.id.as_str())
+        .with("name", config.name.as_str())
+        .with("image", config.image.name.as_str());
+    for (key, value) in more {
+        event = event.with(key, value.as_str());
+    }
+    let _ = Events::new(&paths.root).append(&event);
+}

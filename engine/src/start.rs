@@ -1,8 +1,22 @@
-//! `start`.
+//! `start`: spawns the shim and waits for its word.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use rustix::fs::FlockOperation;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
+
 use crate::attach::{AttachOptions, Session};
+use crate::config::ContainerConfig;
+use crate::container::Verb;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
+use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply};
+use crate::{reconcile, record, remove};
 
 /// How to start.
 #[derive(Debug, Clone, Default)]
@@ -14,11 +28,101 @@ pub struct StartOptions {
 impl Engine {
     /// Starts a created or exited container and returns once its program runs. With `attach`, the session is connected
     /// from before the start: no output is missed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Wrong`] when it runs already; [`Error::CommandNotFound`], [`Error::CommandNotExecutable`] or
+    /// [`Error::Start`] as the shim says. A container with `--rm` is gone then.
     pub fn start(&self, id: &ContainerId, options: &StartOptions) -> Result<Option<Session>> {
-        let _ = (id, options);
-        Err(Error::Unsupported {
-            what: "start".into(),
-            why: "not built yet".into(),
-        })
+        let lock = record::lock(&self.paths, id)?;
+        let state = reconcile::locked(&self.paths, id)?;
+        let config = record::config(&self.paths, id)?;
+        if !state.status.allows(Verb::Start) {
+            return Err(Error::Wrong { verb: "start", name: config.name.to_string(), status: state.status });
+        }
+        let socket = self.spawn_shim(&config, options.attach.as_ref())?;
+        let outcome = first_word(&socket, &config);
+        if let Err(e) = outcome {
+            if config.host.auto_remove {
+                // What the user hears is why it did not start.
+                let _ = reconcile::clear(&self.paths, id, &state);
+                let _ = remove::erase(&self.paths, id, Some(&config), true);
+            }
+            return Err(e);
+        }
+        drop(lock);
+        Ok(options.attach.as_ref().map(|attach| Session::new(socket, attach.clone(), config.tty)))
+    }
+
+    fn spawn_shim(&self, config: &ContainerConfig, attach: Option<&AttachOptions>) -> Result<OwnedFd> {
+        let run = self.paths.run_dir(&config.id);
+        match std::fs::DirBuilder::new().mode(0o700).create(&run) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("create", run, e)),
+            _ => {}
+        }
+        // A shim that is done but still has words for a slow client holds the old file, which nobody asks any more.
+        let path = run.join("shim.lock");
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", path, e)),
+            _ => {}
+        }
+        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
+        // Taken here and inherited: from now on there is no instant at which the shim exists without its lock.
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).at("lock", &path)?;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .at("make a socket for", "berth-shim")?;
+        let program = shim_program()?;
+        let sealed = berth_sys::reexec::clone_read_only(&program)
+            .or_else(|_| berth_sys::reexec::copy_sealed(&program))
+            .at("open", &program)?;
+        let streams = attach.map_or(0, |a| u8::from(a.stdin) | u8::from(a.stdout) << 1 | u8::from(a.stderr) << 2);
+        let mut command = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
+        command
+            .env_clear()
+            .arg(&self.paths.root)
+            .arg(&self.paths.state)
+            .arg(config.id.as_str())
+            .arg(lock.as_raw_fd().to_string())
+            .arg(theirs.as_raw_fd().to_string())
+            .arg(streams.to_string())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        for fd in [lock.as_raw_fd(), theirs.as_raw_fd()] {
+            berth_sys::fds::set_cloexec(fd, false).at("prepare", "berth-shim")?;
+        }
+        command.spawn().at("execute", &program)?;
+        Ok(ours)
+    }
+}
+
+/// `BERTH_SHIM`, or the file `berth-shim` beside the running program.
+pub(crate) fn shim_program() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("BERTH_SHIM") {
+        return Ok(path.into());
+    }
+    let me = std::env::current_exe().at("read", "/proc/self/exe")?;
+    Ok(me.with_file_name("berth-shim"))
+}
+
+fn first_word(socket: &OwnedFd, config: &ContainerConfig) -> Result<()> {
+    let mut buffer = vec![0; PACKET_MAX];
+    match protocol::receive(socket, &mut buffer, RecvFlags::empty()) {
+        Ok(Packet::Reply(Reply::Started)) => Ok(()),
+        Ok(Packet::Reply(Reply::Failed(failure))) => Err(failure.into_error(config.name.as_str())),
+        Ok(_) => Err(Error::ShimDied(config.name.to_string())),
+        Err(e) => Err(Error::io("read from", "berth-shim", e)),
+    }
+}
+
+impl Failure {
+    pub(crate) fn into_error(self, name: &str) -> Error {
+        match self {
+            Failure::NotFound { program } => Error::CommandNotFound { program },
+            Failure::NotExecutable { program, why } => Error::CommandNotExecutable { program, why },
+            Failure::Other { why } => Error::Start { name: name.to_owned(), why },
+        }
     }
 }

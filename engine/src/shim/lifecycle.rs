@@ -1,0 +1,280 @@
+//! The two ends of a container's run: everything begun in order, undone in reverse when a step fails, and ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use berth_runtime::{Console, Container, CreateOptions, Stdio};
+use jiff::Timestamp;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::config::ContainerConfig;
+use crate::container::{State, Status};
+use crate::error::{At, Error, Result};
+use crate::flags::{MountKind, NetworkMode, Propagation};
+use crate::network::{self, AttachRequest, Attachment, Endpoint, NetnsSource, dns::Responder};
+use crate::paths::Paths;
+use crate::reconcile::{network_paths, settle};
+use crate::record::{self, Durability};
+use crate::volumes::Volumes;
+use crate::{rootfs, spec};
+
+/// A container that runs, and what is ours of it.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) container: Container,
+    pub(super) init: OwnedFd,
+    /// With a terminal its master; otherwise the read ends of the two pipes.
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+    /// The write end of the pipe; none with a terminal (its master takes input) or without `-i`.
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) responder: Option<Responder>,
+    /// Holds the port reservations.
+    _attachment: Option<Attachment>,
+}
+
+/// Starts it and records that it runs. On failure nothing is left behind but the record of why.
+pub(super) fn begin(
+    paths: &Paths,
+    config: &ContainerConfig,
+    state: &mut State,
+) -> Result<Running> {
+    // Recorded before it is made: should the shim be killed from here on, reconcile knows to clean up.
+    state.status = Status::Restarting;
+    state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+    state.error.clear();
+    record::save_state(paths, &config.id, state, Durability::Renamed)?;
+    let running = steps(paths, config, state);
+    if let Err(e) = &running {
+        undo(paths, config);
+        settle(state);
+        state.status = if state.started.is_some() { Status::Exited } else { Status::Created };
+        state.error = e.chain();
+        state.exit_code = e.exit_code().into();
+        // The error in hand says more than a failed write would.
+        let _ = record::save_state(paths, &config.id, state, Durability::Renamed);
+    }
+    running
+}
+
+fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
+    let id = &config.id;
+    let attachment = attach_network(paths, config)?;
+    let responder = match (&attachment, has_endpoints(config)) {
+        (Some(_), true) => Some(
+            Responder::bind(&network_paths(paths), id.as_str(), &config.host.dns)
+                .map_err(|e| network_error(config, e))?,
+        ),
+        _ => None,
+    };
+    etc_files(paths, config, attachment.as_ref())?;
+    let target = paths.rootfs(id);
+    std::fs::create_dir_all(&target).at("create", &target)?;
+    rootfs::mount(paths, config, &target).at("mount the root at", &target)?;
+    let root = rustix::fs::open(&target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .at("open", &target)?;
+    fill_volumes(paths, config, root.as_fd())?;
+    let netns = attachment.as_ref().map(|a| a.netns.clone());
+    let spec = spec::build(config, paths, root.as_fd(), netns.as_deref())?;
+    drop(root);
+    let path = paths.bundle(id).join("config.json");
+    let bytes = serde_json::to_vec(&spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    std::fs::write(&path, bytes).at("write", &path)?;
+    let streams = Streams::new(config)?;
+    let created = Container::create(
+        &super::runtime_root(paths),
+        &super::runtime_id(id)?,
+        &paths.bundle(id),
+        CreateOptions {
+            stdio: streams.theirs,
+            console: if config.tty { Console::Receive } else { Console::None },
+            seccomp_cache: Some(paths.seccomp()),
+            start_at_once: true,
+            ..CreateOptions::default()
+        },
+    )
+    .map_err(|e| super::runtime_error(id, e))?;
+    let (mut container, init) = (created.container, created.init);
+    if let Err(e) = container.start() {
+        return Err(super::runtime_error(id, e));
+    }
+    // The container has its own copy by now; the host's mount table stays as short as it was.
+    rootfs::unmount(&target).at("unmount", &target)?;
+    state.status = Status::Running;
+    state.pid = container.pid();
+    state.pid_start = container.record().start_time;
+    state.started = Some(Timestamp::now());
+    state.finished = None;
+    state.oom_killed = false;
+    state.exit_code = 0;
+    if let Some(attachment) = &attachment {
+        state.endpoints = attachment.endpoints.clone();
+        state.ports = attachment.ports.clone();
+    }
+    record::save_state(paths, id, state, Durability::Renamed)?;
+    let (stdin, stdout, stderr) = match created.console {
+        Some(master) => (None, Some(master), None),
+        None => (streams.stdin, streams.stdout, streams.stderr),
+    };
+    for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
+        rustix::io::ioctl_fionbio(fd, true).at("prepare the streams of", id.as_str())?;
+    }
+    Ok(Running { container, init, stdout, stderr, stdin, responder, _attachment: attachment })
+}
+
+/// Our ends and the container's.
+struct Streams {
+    theirs: Stdio,
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Streams {
+    fn new(config: &ContainerConfig) -> Result<Streams> {
+        if config.tty {
+            return Ok(Streams { theirs: Stdio::Inherit, stdin: None, stdout: None, stderr: None });
+        }
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).at("make a pipe for", config.id.as_str());
+        let (in_read, in_write) = if config.open_stdin {
+            let (read, write) = pipe()?;
+            (read, Some(write))
+        } else {
+            let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            (null.at("open", "/dev/null")?, None)
+        };
+        let (out_read, out_write) = pipe()?;
+        let (err_read, err_write) = pipe()?;
+        Ok(Streams {
+            theirs: Stdio::Fds([in_read, out_write, err_write]),
+            stdin: in_write,
+            stdout: Some(out_read),
+            stderr: Some(err_read),
+        })
+    }
+}
+
+fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
+    Error::Network { id: config.id.short().to_owned(), source: Box::new(e) }
+}
+
+fn has_endpoints(config: &ContainerConfig) -> bool {
+    matches!(config.host.network, NetworkMode::Bridge | NetworkMode::Named(_))
+}
+
+fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Attachment>> {
+    let host = &config.host;
+    let name = match &host.network {
+        NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
+        NetworkMode::None => None,
+        NetworkMode::Bridge => Some(network::DEFAULT_NETWORK.to_owned()),
+        NetworkMode::Named(name) => Some(name.clone()),
+    };
+    let networks = name
+        .map(|network| Endpoint { network, ip: host.ip, mac: host.mac, aliases: host.network_aliases.clone() })
+        .into_iter()
+        .collect();
+    let request = AttachRequest {
+        container_id: config.id.to_string(),
+        name: config.name.to_string(),
+        hostname: config.hostname.clone(),
+        netns: NetnsSource::Create,
+        networks,
+        ports: host.ports.clone(),
+        dns: host.dns.clone(),
+    };
+    network::attach(&network_paths(paths), &request).map(Some).map_err(|e| network_error(config, e))
+}
+
+fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attachment>) -> Result<()> {
+    let run = paths.run_dir(&config.id);
+    let write = |name: &str, text: String| {
+        let path = run.join(name);
+        std::fs::write(&path, text).at("write", &path)
+    };
+    if let NetworkMode::Container(other) = &config.host.network {
+        // Who shares the network shares its names.
+        let from = paths.run_dir(&spec::namespaces::referenced(paths, other)?);
+        for name in ["resolv.conf", "hosts", "hostname"] {
+            let source = from.join(name);
+            write(name, std::fs::read_to_string(&source).at("read", &source)?)?;
+        }
+        return Ok(());
+    }
+    let endpoints = attachment.map_or(&[][..], |a| &a.endpoints);
+    let dns = &config.host.dns;
+    write("hosts", network::files::hosts(&config.hostname, endpoints, dns))?;
+    write("hostname", network::files::hostname(&config.hostname))?;
+    write("resolv.conf", network::files::resolv_conf(endpoints, dns).map_err(|e| network_error(config, e))?)
+}
+
+fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {
+    let volumes = Volumes::new(&paths.root);
+    for mount in &config.host.mounts {
+        if let MountKind::Volume { name: Some(name), nocopy: false } = &mount.kind
+            && mount.propagation == Propagation::default()
+        {
+            volumes
+                .fill(name, root, &mount.target)
+                .map_err(|e| Error::Volume { name: name.clone(), source: Box::new(e) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back whatever of a start was made. Each step is fine when there is nothing to do, and one that fails keeps
+/// none of the others from being tried; reconcile gets another chance at what is left.
+pub(super) fn undo(paths: &Paths, config: &ContainerConfig) {
+    let _ = super::forget(paths, &config.id);
+    let _ = rootfs::unmount(&paths.rootfs(&config.id));
+    let _ = network::detach(&network_paths(paths), config.id.as_str());
+    sweep(&paths.run_dir(&config.id));
+}
+
+/// Empties the run directory but for the lock, whose absence would read as "shim gone".
+fn sweep(run: &Path) {
+    let _ = std::fs::remove_dir_all(run.join("bundle"));
+    for name in ["resolv.conf", "hosts", "hostname"] {
+        let _ = std::fs::remove_file(run.join(name));
+    }
+}
+
+/// Records the end of a run. `again` says that the policy starts it once more.
+pub(super) fn end(
+    paths: &Paths,
+    config: &ContainerConfig,
+    state: &mut State,
+    running: Running,
+    code: i32,
+    again: bool,
+) -> Result<()> {
+    state.oom_killed = oom_killed(config);
+    let Running { container, .. } = running;
+    // With --pid host others of it may live on; they go with it.
+    let _ = container.delete(true);
+    undo(paths, config);
+    settle(state);
+    state.exit_code = code;
+    state.finished = Some(Timestamp::now());
+    state.status = if again { Status::Restarting } else { Status::Exited };
+    if again {
+        state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+    } else {
+        let _ = std::fs::remove_file(socket_path(paths, config));
+    }
+    record::save_state(paths, &config.id, state, Durability::Renamed)
+}
+
+fn socket_path(paths: &Paths, config: &ContainerConfig) -> PathBuf {
+    paths.run_dir(&config.id).join("shim.sock")
+}
+
+fn oom_killed(config: &ContainerConfig) -> bool {
+    // Without a limit of its own the count would be the host's trouble, and reading it costs the exit path.
+    config.host.resources.memory.is_some()
+        && berth_cgroups::Hierarchy::detect()
+            .and_then(|h| berth_cgroups::Cgroup::open(&h, &berth_cgroups::CgroupPath::parse(config.cgroup())?))
+            .and_then(|c| c.oom_kills())
+            .is_ok_and(|n| n > 0)
+}

@@ -1,0 +1,132 @@
+//! The mounts of a container: docker's defaults, its own files under /etc, and what the user asked for.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config::ContainerConfig;
+use crate::error::{At, Error, Result};
+use crate::flags::{IpcMode, MountKind, MountSpec};
+use crate::paths::Paths;
+
+const SHM_SIZE: u64 = 64 << 20;
+
+fn mount(kind: &str, source: &str, target: &str, options: &[&str]) -> Value {
+    json!({ "type": kind, "source": source, "destination": target, "options": options })
+}
+
+/// Every mount, in the order they are made.
+pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>> {
+    let host = &config.host;
+    let user = &host.mounts;
+    let taken = |target: &str| user.iter().any(|m| m.target == Path::new(target));
+    let sys = if host.privileged { "rw" } else { "ro" };
+    let mut mounts = Vec::new();
+    let mut add = |kind, source, target, options: &[&str]| {
+        if !taken(target) {
+            mounts.push(mount(kind, source, target, options));
+        }
+    };
+    add("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]);
+    add("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
+    add("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]);
+    add("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]);
+    // CVE-2022-0492, CVE-2023-25809: writable only for who has the host anyway.
+    add("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]);
+    if !matches!(host.ipc, IpcMode::Host | IpcMode::Container(_)) {
+        add("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]);
+    }
+    match &host.ipc {
+        IpcMode::None => {}
+        IpcMode::Host => add("bind", "/dev/shm", "/dev/shm", &["rbind", "rw"]),
+        IpcMode::Container(other) => {
+            let source = format!("/proc/{}/root/dev/shm", super::namespaces::pid_of(paths, other)?);
+            add("bind", &source, "/dev/shm", &["bind", "rw"]);
+        }
+        IpcMode::Private => {
+            let size = format!("size={}", host.shm_size.map_or(SHM_SIZE, |s| s.0));
+            add("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]);
+        }
+    }
+    let run = paths.run_dir(&config.id);
+    for file in ["resolv.conf", "hostname", "hosts"] {
+        let target = format!("/etc/{file}");
+        let source = run.join(file);
+        if !taken(&target) && source.exists() {
+            mounts.push(mount("bind", &text(&source)?, &target, &["bind", "rprivate", if host.read_only { "ro" } else { "rw" }]));
+        }
+    }
+    // A mount below another comes after it, in whatever order the user wrote them.
+    let mut ordered: Vec<&MountSpec> = user.iter().collect();
+    ordered.sort_by_key(|m| m.target.components().count());
+    for spec in ordered {
+        mounts.push(of_user(spec, paths)?);
+    }
+    Ok(mounts)
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| Error::Invalid {
+        what: format!("path {}", path.display()),
+        why: "it is not UTF-8, which config.json cannot hold".into(),
+    })
+}
+
+fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
+    let access = if spec.read_only { "ro" } else { "rw" };
+    let target = text(&spec.target)?;
+    Ok(match &spec.kind {
+        MountKind::Bind { source, create, recursive } => {
+            if *create && !source.exists() {
+                std::fs::create_dir_all(source).at("create", source)?;
+            }
+            if !source.exists() {
+                return Err(Error::Invalid {
+                    what: format!("bind mount {}", source.display()),
+                    why: "the source path does not exist".into(),
+                });
+            }
+            let bind = if *recursive { "rbind" } else { "bind" };
+            mount("bind", &text(source)?, &target, &[bind, spec.propagation.name(), access])
+        }
+        MountKind::Volume { name, .. } => {
+            let name = name.as_deref().expect("create gives every volume a name");
+            let source = paths.root.join("volumes").join(name).join("_data");
+            mount("bind", &text(&source)?, &target, &["rbind", "rprivate", access])
+        }
+        MountKind::Tmpfs { size, mode, options } => {
+            let mut all = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned(), access.to_owned()];
+            for option in options {
+                // The user's word replaces the default it contradicts.
+                let opposite = match option.as_str() {
+                    "exec" => "noexec",
+                    "suid" => "nosuid",
+                    "dev" => "nodev",
+                    _ => "",
+                };
+                all.retain(|o| o != opposite && o != option);
+                all.push(option.clone());
+            }
+            all.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+            if let Some(size) = size {
+                all.push(format!("size={}", size.0));
+            }
+            json!({ "type": "tmpfs", "source": "tmpfs", "destination": target, "options": all })
+        }
+    })
+}
+
+/// Paths shown empty. Beyond docker's classic list: interrupts and thermal throttling tell of the neighbours, powercap of
+/// their work (PLATYPUS).
+pub(super) fn masked() -> Vec<&'static str> {
+    vec![
+        "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+        "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware",
+        "/sys/devices/virtual/powercap",
+    ]
+}
+
+/// Paths that cannot be written.
+pub(super) fn read_only() -> Vec<&'static str> {
+    vec!["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+}
