@@ -101,12 +101,10 @@ impl Session {
     /// The shim went away, or our output cannot be written.
     pub fn run(self) -> Result<Ended> {
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let raw = (self.tty && self.options.stdin).then(|| Raw::enter(stdin.as_fd())).flatten();
-        let mut watched = vec![libc::SIGWINCH];
-        if self.options.sig_proxy {
-            watched.extend([libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2]);
-        }
-        let signals = berth_sys::signals::Watch::new(&watched).at("watch", "signals")?;
+        let raw = (self.tty && self.options.stdin)
+            .then(|| Raw::enter(stdin.as_fd()))
+            .flatten();
+        let signals = berth_sys::signals::block_all().at("watch", "signals")?;
         if self.tty {
             self.resize(stdout.as_fd());
         }
@@ -128,19 +126,34 @@ impl Session {
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             if ready[0] {
                 match protocol::receive(&self.socket, &mut buffer, RecvFlags::empty()) {
-                    Ok(Packet::Stdout(bytes)) => write_all(stdout.as_fd(), bytes).at("write", "standard output")?,
-                    Ok(Packet::Stderr(bytes)) => write_all(stderr.as_fd(), bytes).at("write", "standard error")?,
+                    Ok(Packet::Stdout(bytes)) => {
+                        write_all(stdout.as_fd(), bytes).at("write", "standard output")?
+                    }
+                    Ok(Packet::Stderr(bytes)) => {
+                        write_all(stderr.as_fd(), bytes).at("write", "standard error")?
+                    }
                     Ok(Packet::Reply(Reply::Exit { code })) => return Ok(Ended::Exited(code)),
-                    Ok(Packet::Reply(Reply::Failed(Failure::Other { .. }) | Reply::Done | Reply::Started)) => {}
+                    Ok(Packet::Reply(
+                        Reply::Failed(Failure::Other { .. }) | Reply::Done | Reply::Started,
+                    )) => {}
                     Ok(_) => return Err(Error::ShimDied(String::new())),
                     Err(e) => return Err(Error::io("read from", "the shim", e)),
                 }
             }
             if ready[1] {
-                while let Some(signal) = signals.next() {
+                while let Some(signal) = berth_sys::signals::next(&signals).at("read", "signals")? {
                     match signal {
                         libc::SIGWINCH => self.resize(stdout.as_fd()),
-                        other => self.ask(&Request::Kill { signal: other })?,
+                        libc::SIGCHLD
+                        | libc::SIGPIPE
+                        | libc::SIGURG
+                        | libc::SIGTTIN
+                        | libc::SIGTTOU
+                        | libc::SIGTSTP
+                        | libc::SIGCONT => {}
+                        other if self.options.sig_proxy => self.ask(&Request::Kill { signal: other })?,
+                        // Ours to obey: we leave, the container stays.
+                        _ => return Ok(Ended::Detached),
                     }
                 }
             }
@@ -170,7 +183,10 @@ impl Session {
 
     fn resize(&self, terminal: BorrowedFd<'_>) {
         if let (true, Ok(size)) = (self.tty, rustix::termios::tcgetwinsize(terminal)) {
-            let _ = self.ask(&Request::Resize { rows: size.ws_row, columns: size.ws_col });
+            let _ = self.ask(&Request::Resize {
+                rows: size.ws_row,
+                columns: size.ws_col,
+            });
         }
     }
 }
@@ -193,7 +209,11 @@ impl DetachKeys {
     /// Whether the sequence ends within these bytes; `matched` is how much of it has been typed.
     fn seen(&self, matched: &mut usize, bytes: &[u8]) -> bool {
         for b in bytes {
-            *matched = if self.0.get(*matched) == Some(b) { *matched + 1 } else { usize::from(self.0.first() == Some(b)) };
+            *matched = if self.0.get(*matched) == Some(b) {
+                *matched + 1
+            } else {
+                usize::from(self.0.first() == Some(b))
+            };
             if *matched == self.0.len() {
                 return true;
             }
@@ -215,7 +235,10 @@ impl Raw {
         let mut raw = before.clone();
         raw.make_raw();
         rustix::termios::tcsetattr(terminal, OptionalActions::Now, &raw).ok()?;
-        Some(Raw { terminal: terminal.try_clone_to_owned().ok()?, before })
+        Some(Raw {
+            terminal: terminal.try_clone_to_owned().ok()?,
+            before,
+        })
     }
 }
 
@@ -235,7 +258,11 @@ impl Engine {
         let config = self.config(id)?;
         let socket = self.shim(id, &config, "attach to", Verb::Attach)?;
         let session = Session::new(socket, options.clone(), config.tty);
-        session.ask(&Request::Attach { stdin: options.stdin, stdout: options.stdout, stderr: options.stderr })?;
+        session.ask(&Request::Attach {
+            stdin: options.stdin,
+            stdout: options.stdout,
+            stderr: options.stderr,
+        })?;
         Ok(session)
     }
 
@@ -248,15 +275,25 @@ impl Engine {
         wanted: Verb,
     ) -> Result<OwnedFd> {
         let state = self.state(id)?;
-        let wrong = |status| Error::Wrong { verb, name: config.name.to_string(), status };
+        let wrong = |status| Error::Wrong {
+            verb,
+            name: config.name.to_string(),
+            status,
+        };
         if !state.status.allows(wanted) {
             return Err(wrong(state.status));
         }
         match protocol::connect(&self.paths.run_dir(id)) {
             Ok(socket) => Ok(socket),
             // It ended in between.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Err(wrong(self.state(id)?.status)),
-            Err(e) => Err(Error::io("connect to", self.paths.run_dir(id).join("shim.sock"), e)),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
+                Err(wrong(self.state(id)?.status))
+            }
+            Err(e) => Err(Error::io(
+                "connect to",
+                self.paths.run_dir(id).join("shim.sock"),
+                e,
+            )),
         }
     }
 }

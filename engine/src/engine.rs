@@ -16,6 +16,7 @@ use crate::{ContainerConfig, names, reconcile, record};
 pub struct Engine {
     pub(crate) paths: Paths,
     pub(crate) images: Images,
+    pub(crate) shim: Option<std::path::PathBuf>,
 }
 
 impl Engine {
@@ -26,7 +27,21 @@ impl Engine {
             name: paths.root.display().to_string(),
             source: Box::new(e),
         })?;
-        Ok(Engine { paths, images })
+        Ok(Engine {
+            paths,
+            images,
+            shim: None,
+        })
+    }
+
+    /// The same engine, with that program as its shim instead of `BERTH_SHIM` or the `berth-shim` beside the running
+    /// program.
+    #[must_use]
+    pub fn with_shim(self, program: impl Into<std::path::PathBuf>) -> Engine {
+        Engine {
+            shim: Some(program.into()),
+            ..self
+        }
     }
 
     /// Where things are.

@@ -55,7 +55,10 @@ fn lines(rootfs: BorrowedFd<'_>, path: &str) -> Result<Vec<String>> {
     };
     let stat = rustix::fs::fstat(&fd).map_err(fail)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(Error::Invalid { what: format!("/{path} in the image"), why: "it is not a regular file".into() });
+        return Err(Error::Invalid {
+            what: format!("/{path} in the image"),
+            why: "it is not a regular file".into(),
+        });
     }
     let mut lines = Vec::new();
     for line in BufReader::new(File::from(fd).take(FILE_MAX)).split(b'\n') {
@@ -73,7 +76,10 @@ fn id(text: &str, what: &str) -> Result<Option<u32>> {
     }
     match text.parse::<u32>() {
         Ok(id) if id <= ID_MAX && digits.len() == text.len() => Ok(Some(id)),
-        _ => Err(Error::Invalid { what: format!("{what} {text:?}"), why: "the id is out of range".into() }),
+        _ => Err(Error::Invalid {
+            what: format!("{what} {text:?}"),
+            why: "the id is out of range".into(),
+        }),
     }
 }
 
@@ -86,14 +92,23 @@ fn resolve(passwd: &[String], group: &[String], user: &UserSpec, more_groups: &[
         passwd.iter().filter_map(|line| {
             let f: Vec<&str> = line.split(':').collect();
             // An entry with ids that do not parse is nobody, never uid 0.
-            Some((f[0], f.get(2)?.parse::<u32>().ok()?, f.get(3)?.parse::<u32>().ok()?, f.get(5).copied().unwrap_or("/")))
+            Some((
+                f[0],
+                f.get(2)?.parse::<u32>().ok()?,
+                f.get(3)?.parse::<u32>().ok()?,
+                f.get(5).copied().unwrap_or("/"),
+            ))
         })
     };
     let wanted = if user.user.is_empty() { "0" } else { &user.user };
     let number = id(wanted, "user")?;
     let entry = match number {
         Some(uid) => entries().find(|e| e.1 == uid),
-        None => Some(entries().find(|e| e.0 == wanted).ok_or_else(|| missing("user", wanted, "/etc/passwd"))?),
+        None => Some(
+            entries()
+                .find(|e| e.0 == wanted)
+                .ok_or_else(|| missing("user", wanted, "/etc/passwd"))?,
+        ),
     };
     let uid = number.or(entry.map(|e| e.1)).unwrap_or(0);
     let group_id = |name: &str| -> Result<u32> {
@@ -124,13 +139,25 @@ fn resolve(passwd: &[String], group: &[String], user: &UserSpec, more_groups: &[
         groups.push(group_id(name)?);
     }
     if [uid, gid].iter().chain(&groups).any(|id| *id > ID_MAX) {
-        return Err(Error::Invalid { what: format!("user {wanted:?}"), why: "the id is out of range".into() });
+        return Err(Error::Invalid {
+            what: format!("user {wanted:?}"),
+            why: "the id is out of range".into(),
+        });
     }
     groups.sort_unstable();
     groups.dedup();
     let home = entry.map_or("/", |e| e.3);
-    let home = if home.starts_with('/') && !home.contains('\0') { home } else { "/" };
-    Ok(Identity { uid, gid, groups, home: home.to_owned() })
+    let home = if home.starts_with('/') && !home.contains('\0') {
+        home
+    } else {
+        "/"
+    };
+    Ok(Identity {
+        uid,
+        gid,
+        groups,
+        home: home.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -140,7 +167,12 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn ask(user: &str) -> Result<Identity> {
-        let passwd = ["root:x:0:0::/root:/bin/sh", "www:x:33:34::/var/www:/x", "bad:x:zero:0::/:", "short:x"];
+        let passwd = [
+            "root:x:0:0::/root:/bin/sh",
+            "www:x:33:34::/var/www:/x",
+            "bad:x:zero:0::/:",
+            "short:x",
+        ];
         let group = ["root:x:0:", "www:x:34:", "video:x:44:www,root", "odd"];
         let own = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
         resolve(&own(&passwd), &own(&group), &user.parse().unwrap(), &[])
@@ -149,16 +181,38 @@ mod tests {
     #[test]
     fn names_numbers_and_groups() {
         let www = ask("www").unwrap();
-        assert_eq!((www.uid, www.gid, www.groups.as_slice(), www.home.as_str()), (33, 34, &[44][..], "/var/www"));
+        assert_eq!(
+            (www.uid, www.gid, www.groups.as_slice(), www.home.as_str()),
+            (33, 34, &[44][..], "/var/www")
+        );
         assert_eq!(ask("33:video").unwrap().gid, 44);
-        assert_eq!(ask("1234").unwrap(), Identity { uid: 1234, gid: 0, groups: vec![], home: "/".into() });
+        assert_eq!(
+            ask("1234").unwrap(),
+            Identity {
+                uid: 1234,
+                gid: 0,
+                groups: vec![],
+                home: "/".into()
+            }
+        );
         assert_eq!(ask("").unwrap().uid, 0);
     }
 
     #[test]
     fn what_does_not_fit_is_refused_and_never_root() {
         // CVE-2024-40635: 4294967296 wraps to 0; CVE-2026-30892: the string read as another uid.
-        for user in ["4294967296", "2147483648", "-1", "+0", "99999999999999999999", "bad", "short", "0x0", "1 ", "nobody"] {
+        for user in [
+            "4294967296",
+            "2147483648",
+            "-1",
+            "+0",
+            "99999999999999999999",
+            "bad",
+            "short",
+            "0x0",
+            "1 ",
+            "nobody",
+        ] {
             assert!(ask(user).is_err(), "{user}");
         }
     }

@@ -26,7 +26,7 @@ mod reconcile;
 mod record;
 mod remove;
 mod start;
-mod stop;
+pub mod stop;
 mod update;
 
 pub mod attach;

@@ -57,8 +57,16 @@ struct Line {
 
 fn parse(line: &[u8]) -> Option<LogEntry> {
     let line: Line = serde_json::from_slice(line).ok()?;
-    let stream = if line.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-    Some(LogEntry { time: line.time, stream, text: line.log })
+    let stream = if line.stream == "stderr" {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    Some(LogEntry {
+        time: line.time,
+        stream,
+        text: line.log,
+    })
 }
 
 /// One whole line, or none: a line without its newline is still being written and stays for the next call.
@@ -80,7 +88,10 @@ impl Engine {
     ) -> Result<()> {
         let config = self.config(id)?;
         if config.host.log.disabled {
-            return Err(Error::Unsupported { what: "logs".into(), why: "the container's log driver is none".into() });
+            return Err(Error::Unsupported {
+                what: "logs".into(),
+                why: "the container's log driver is none".into(),
+            });
         }
         let path = self.paths.log(id);
         let mut reader = match File::open(&path) {
@@ -123,7 +134,11 @@ impl Engine {
         for entry in last {
             sink(&entry).at("write", "the log")?;
         }
-        if options.follow { self.follow(id, reader, partial, &fits, sink) } else { Ok(()) }
+        if options.follow {
+            self.follow(id, reader, partial, &fits, sink)
+        } else {
+            Ok(())
+        }
     }
 
     fn follow(
@@ -135,8 +150,10 @@ impl Engine {
         sink: &mut dyn FnMut(&LogEntry) -> std::io::Result<()>,
     ) -> Result<()> {
         let path = self.paths.log(id);
-        let watch = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC | rustix::fs::inotify::CreateFlags::NONBLOCK)
-            .at("watch", &path)?;
+        let watch = rustix::fs::inotify::init(
+            rustix::fs::inotify::CreateFlags::CLOEXEC | rustix::fs::inotify::CreateFlags::NONBLOCK,
+        )
+        .at("watch", &path)?;
         // The directory: rotation makes new files in it, and the record of the end is renamed into it.
         let dir = self.paths.container(id);
         let events = rustix::fs::inotify::WatchFlags::MODIFY
@@ -157,7 +174,10 @@ impl Engine {
                 }
                 // After a rotation the name leads to another file; the old one has been read to its end.
                 let named = std::fs::metadata(&path).map(|m| m.ino()).ok();
-                let open = reader.as_ref().and_then(|r| r.get_ref().metadata().ok()).map(|m| m.ino());
+                let open = reader
+                    .as_ref()
+                    .and_then(|r| r.get_ref().metadata().ok())
+                    .map(|m| m.ino());
                 if named == open || named.is_none() {
                     break;
                 }

@@ -38,7 +38,11 @@ impl Engine {
         let state = reconcile::locked(&self.paths, id)?;
         let config = record::config(&self.paths, id)?;
         if !state.status.allows(Verb::Start) {
-            return Err(Error::Wrong { verb: "start", name: config.name.to_string(), status: state.status });
+            return Err(Error::Wrong {
+                verb: "start",
+                name: config.name.to_string(),
+                status: state.status,
+            });
         }
         let socket = self.spawn_shim(&config, options.attach.as_ref())?;
         let outcome = first_word(&socket, &config);
@@ -51,13 +55,18 @@ impl Engine {
             return Err(e);
         }
         drop(lock);
-        Ok(options.attach.as_ref().map(|attach| Session::new(socket, attach.clone(), config.tty)))
+        Ok(options
+            .attach
+            .as_ref()
+            .map(|attach| Session::new(socket, attach.clone(), config.tty)))
     }
 
     fn spawn_shim(&self, config: &ContainerConfig, attach: Option<&AttachOptions>) -> Result<OwnedFd> {
         let run = self.paths.run_dir(&config.id);
         match std::fs::DirBuilder::new().mode(0o700).create(&run) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("create", run, e)),
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create", run, e));
+            }
             _ => {}
         }
         // A shim that is done but still has words for a slow client holds the old file, which nobody asks any more.
@@ -66,17 +75,28 @@ impl Engine {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", path, e)),
             _ => {}
         }
-        let lock = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).at("create", &path)?;
+        let lock = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .at("create", &path)?;
         // Taken here and inherited: from now on there is no instant at which the shim exists without its lock.
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).at("lock", &path)?;
-        let (ours, theirs) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-                .at("make a socket for", "berth-shim")?;
-        let program = shim_program()?;
+        let (ours, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .at("make a socket for", "berth-shim")?;
+        let program = self.shim.clone().map_or_else(shim_program, Ok)?;
         let sealed = berth_sys::reexec::clone_read_only(&program)
             .or_else(|_| berth_sys::reexec::copy_sealed(&program))
             .at("open", &program)?;
-        let streams = attach.map_or(0, |a| u8::from(a.stdin) | u8::from(a.stdout) << 1 | u8::from(a.stderr) << 2);
+        let streams = attach.map_or(0, |a| {
+            u8::from(a.stdin) | u8::from(a.stdout) << 1 | u8::from(a.stderr) << 2
+        });
         let mut command = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
         command
             .env_clear()
@@ -122,7 +142,10 @@ impl Failure {
         match self {
             Failure::NotFound { program } => Error::CommandNotFound { program },
             Failure::NotExecutable { program, why } => Error::CommandNotExecutable { program, why },
-            Failure::Other { why } => Error::Start { name: name.to_owned(), why },
+            Failure::Other { why } => Error::Start {
+                name: name.to_owned(),
+                why,
+            },
         }
     }
 }

@@ -46,12 +46,20 @@ impl Engine {
             Err(Error::Wrong { .. }) => return Ok(()),
             other => other?,
         };
-        self.ask(&socket, &config, &Request::Stop { signal, timeout }).map(drop)
+        self.ask(&socket, &config, &Request::Stop { signal, timeout })
+            .map(drop)
     }
 
     /// Sends a signal to its init.
     pub fn kill(&self, id: &ContainerId, signal: Signal) -> Result<()> {
-        self.command(id, "kill", Verb::Kill, &Request::Kill { signal: signal.number() })
+        self.command(
+            id,
+            "kill",
+            Verb::Kill,
+            &Request::Kill {
+                signal: signal.number(),
+            },
+        )
     }
 
     /// Stop, then start. A container that does not run is started.
@@ -92,7 +100,12 @@ impl Engine {
     }
 
     /// One request and its answer; the exit code if that is the answer.
-    pub(crate) fn ask(&self, socket: &OwnedFd, config: &ContainerConfig, request: &Request) -> Result<Option<i32>> {
+    pub(crate) fn ask(
+        &self,
+        socket: &OwnedFd,
+        config: &ContainerConfig,
+        request: &Request,
+    ) -> Result<Option<i32>> {
         let name = || config.name.to_string();
         let gone = |_| Error::ShimDied(name());
         protocol::transmit(socket, &request.encode(), SendFlags::empty()).map_err(gone)?;

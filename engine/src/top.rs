@@ -24,7 +24,11 @@ impl Engine {
         let state = self.state(id)?;
         if !state.status.allows(Verb::Kill) {
             let name = self.config(id)?.name.to_string();
-            return Err(Error::Wrong { verb: "list the processes of", name, status: state.status });
+            return Err(Error::Wrong {
+                verb: "list the processes of",
+                name,
+                status: state.status,
+            });
         }
         let columns = match ps_args {
             [] => DEFAULT,
@@ -38,13 +42,19 @@ impl Engine {
         };
         let columns: Vec<&str> = columns.split(',').collect();
         if let Some(odd) = columns.iter().find(|c| !DEFAULT.split(',').any(|d| d == **c)) {
-            return Err(Error::Invalid { what: format!("column {odd:?}"), why: format!("the columns are {DEFAULT}") });
+            return Err(Error::Invalid {
+                what: format!("column {odd:?}"),
+                why: format!("the columns are {DEFAULT}"),
+            });
         }
         let container = berth_runtime::Container::load(&runtime_root(&self.paths), &runtime_id(id)?)
             .map_err(|e| runtime_error(id, e))?;
         let pids = container.processes().map_err(|e| runtime_error(id, e))?;
         let processes = pids.into_iter().filter_map(|pid| row(pid, &columns)).collect();
-        Ok(Top { titles: columns.iter().map(|c| c.to_uppercase()).collect(), processes })
+        Ok(Top {
+            titles: columns.iter().map(|c| c.to_uppercase()).collect(),
+            processes,
+        })
     }
 }
 
@@ -63,8 +73,15 @@ fn row(pid: i32, columns: &[&str]) -> Option<Vec<String>> {
         let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let text = String::from_utf8_lossy(bytes.strip_suffix(b"\0").unwrap_or(&bytes)).replace('\0', " ");
         // A process names itself; a terminal must not obey it.
-        let text: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        if text.is_empty() { format!("[{}]", field("Name")) } else { text }
+        let text: String = text
+            .chars()
+            .map(|c| if c.is_control() { '?' } else { c })
+            .collect();
+        if text.is_empty() {
+            format!("[{}]", field("Name"))
+        } else {
+            text
+        }
     };
     Some(
         columns

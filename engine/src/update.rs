@@ -46,7 +46,10 @@ impl Engine {
         let state = reconcile::locked(&self.paths, id)?;
         let mut config = record::config(&self.paths, id)?;
         if config.name == *name {
-            return Err(Error::Invalid { what: format!("name {name}"), why: "it has that name already".into() });
+            return Err(Error::Invalid {
+                what: format!("name {name}"),
+                why: "it has that name already".into(),
+            });
         }
         // New name first: killed in between, the container has two names rather than none.
         names::take(&self.paths, name, id)?;
@@ -54,8 +57,12 @@ impl Engine {
         record::save_config(&self.paths, &config)?;
         names::release(&self.paths, &old)?;
         if state.status.needs_shim() {
-            network::rename(&reconcile::network_paths(&self.paths), id.as_str(), name.as_str())
-                .map_err(|e| Error::Network { id: id.short().to_owned(), source: Box::new(e) })?;
+            network::rename(&reconcile::network_paths(&self.paths), id.as_str(), name.as_str()).map_err(
+                |e| Error::Network {
+                    id: id.short().to_owned(),
+                    source: Box::new(e),
+                },
+            )?;
             self.reload(&config, false)?;
         }
         self.event("rename", &config, &[("oldName", old.to_string())]);
@@ -77,7 +84,14 @@ fn merge(now: &mut Resources, asked: &Resources) {
         ($($field:ident),*) => { $( if asked.$field.is_some() { now.$field = asked.$field.clone(); } )* };
     }
     take!(
-        memory, memory_swap, memory_reservation, cpu_shares, cpuset_cpus, cpuset_mems, pids_limit, blkio_weight
+        memory,
+        memory_swap,
+        memory_reservation,
+        cpu_shares,
+        cpuset_cpus,
+        cpuset_mems,
+        pids_limit,
+        blkio_weight
     );
     // --cpus and the quota are two ways to say one thing.
     if asked.cpus.is_some() {

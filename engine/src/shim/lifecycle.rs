@@ -35,11 +35,7 @@ pub(super) struct Running {
 }
 
 /// Starts it and records that it runs. On failure nothing is left behind but the record of why.
-pub(super) fn begin(
-    paths: &Paths,
-    config: &ContainerConfig,
-    state: &mut State,
-) -> Result<Running> {
+pub(super) fn begin(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
     // Recorded before it is made: should the shim be killed from here on, reconcile knows to clean up.
     state.status = Status::Restarting;
     state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -49,7 +45,11 @@ pub(super) fn begin(
     if let Err(e) = &running {
         undo(paths, config);
         settle(state);
-        state.status = if state.started.is_some() { Status::Exited } else { Status::Created };
+        state.status = if state.started.is_some() {
+            Status::Exited
+        } else {
+            Status::Created
+        };
         state.error = e.chain();
         state.exit_code = e.exit_code().into();
         // The error in hand says more than a failed write would.
@@ -72,14 +72,21 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
     let target = paths.rootfs(id);
     std::fs::create_dir_all(&target).at("create", &target)?;
     rootfs::mount(paths, config, &target).at("mount the root at", &target)?;
-    let root = rustix::fs::open(&target, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at("open", &target)?;
+    let root = rustix::fs::open(
+        &target,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .at("open", &target)?;
     fill_volumes(paths, config, root.as_fd())?;
     let netns = attachment.as_ref().map(|a| a.netns.clone());
     let spec = spec::build(config, paths, root.as_fd(), netns.as_deref())?;
     drop(root);
     let path = paths.bundle(id).join("config.json");
-    let bytes = serde_json::to_vec(&spec).map_err(|source| Error::Damaged { path: path.clone(), source })?;
+    let bytes = serde_json::to_vec(&spec).map_err(|source| Error::Damaged {
+        path: path.clone(),
+        source,
+    })?;
     std::fs::write(&path, bytes).at("write", &path)?;
     let streams = Streams::new(config)?;
     let created = Container::create(
@@ -88,7 +95,11 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         &paths.bundle(id),
         CreateOptions {
             stdio: streams.theirs,
-            console: if config.tty { Console::Receive } else { Console::None },
+            console: if config.tty {
+                Console::Receive
+            } else {
+                Console::None
+            },
             seccomp_cache: Some(paths.seccomp()),
             start_at_once: true,
             ..CreateOptions::default()
@@ -120,7 +131,15 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
     for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
         rustix::io::ioctl_fionbio(fd, true).at("prepare the streams of", id.as_str())?;
     }
-    Ok(Running { container, init, stdout, stderr, stdin, responder, _attachment: attachment })
+    Ok(Running {
+        container,
+        init,
+        stdout,
+        stderr,
+        stdin,
+        responder,
+        _attachment: attachment,
+    })
 }
 
 /// Our ends and the container's.
@@ -134,7 +153,12 @@ struct Streams {
 impl Streams {
     fn new(config: &ContainerConfig) -> Result<Streams> {
         if config.tty {
-            return Ok(Streams { theirs: Stdio::Inherit, stdin: None, stdout: None, stderr: None });
+            return Ok(Streams {
+                theirs: Stdio::Inherit,
+                stdin: None,
+                stdout: None,
+                stderr: None,
+            });
         }
         let pipe = || pipe_with(PipeFlags::CLOEXEC).at("make a pipe for", config.id.as_str());
         let (in_read, in_write) = if config.open_stdin {
@@ -156,7 +180,10 @@ impl Streams {
 }
 
 fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
-    Error::Network { id: config.id.short().to_owned(), source: Box::new(e) }
+    Error::Network {
+        id: config.id.short().to_owned(),
+        source: Box::new(e),
+    }
 }
 
 fn has_endpoints(config: &ContainerConfig) -> bool {
@@ -172,7 +199,12 @@ fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Atta
         NetworkMode::Named(name) => Some(name.clone()),
     };
     let networks = name
-        .map(|network| Endpoint { network, ip: host.ip, mac: host.mac, aliases: host.network_aliases.clone() })
+        .map(|network| Endpoint {
+            network,
+            ip: host.ip,
+            mac: host.mac,
+            aliases: host.network_aliases.clone(),
+        })
         .into_iter()
         .collect();
     let request = AttachRequest {
@@ -184,7 +216,9 @@ fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Atta
         ports: host.ports.clone(),
         dns: host.dns.clone(),
     };
-    network::attach(&network_paths(paths), &request).map(Some).map_err(|e| network_error(config, e))
+    network::attach(&network_paths(paths), &request)
+        .map(Some)
+        .map_err(|e| network_error(config, e))
 }
 
 fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attachment>) -> Result<()> {
@@ -206,18 +240,27 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
     let dns = &config.host.dns;
     write("hosts", network::files::hosts(&config.hostname, endpoints, dns))?;
     write("hostname", network::files::hostname(&config.hostname))?;
-    write("resolv.conf", network::files::resolv_conf(endpoints, dns).map_err(|e| network_error(config, e))?)
+    write(
+        "resolv.conf",
+        network::files::resolv_conf(endpoints, dns).map_err(|e| network_error(config, e))?,
+    )
 }
 
 fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {
     let volumes = Volumes::new(&paths.root);
     for mount in &config.host.mounts {
-        if let MountKind::Volume { name: Some(name), nocopy: false } = &mount.kind
+        if let MountKind::Volume {
+            name: Some(name),
+            nocopy: false,
+        } = &mount.kind
             && mount.propagation == Propagation::default()
         {
             volumes
                 .fill(name, root, &mount.target)
-                .map_err(|e| Error::Volume { name: name.clone(), source: Box::new(e) })?;
+                .map_err(|e| Error::Volume {
+                    name: name.clone(),
+                    source: Box::new(e),
+                })?;
         }
     }
     Ok(())
@@ -274,7 +317,9 @@ fn oom_killed(config: &ContainerConfig) -> bool {
     // Without a limit of its own the count would be the host's trouble, and reading it costs the exit path.
     config.host.resources.memory.is_some()
         && berth_cgroups::Hierarchy::detect()
-            .and_then(|h| berth_cgroups::Cgroup::open(&h, &berth_cgroups::CgroupPath::parse(config.cgroup())?))
+            .and_then(|h| {
+                berth_cgroups::Cgroup::open(&h, &berth_cgroups::CgroupPath::parse(config.cgroup())?)
+            })
             .and_then(|c| c.oom_kills())
             .is_ok_and(|n| n > 0)
 }

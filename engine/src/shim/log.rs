@@ -27,7 +27,13 @@ pub(crate) struct Log {
 impl Log {
     /// Opens the log for appending.
     pub(crate) fn open(path: PathBuf, config: LogConfig) -> std::io::Result<Log> {
-        let mut log = Log { path, config, file: None, size: 0, partial: [Vec::new(), Vec::new()] };
+        let mut log = Log {
+            path,
+            config,
+            file: None,
+            size: 0,
+            partial: [Vec::new(), Vec::new()],
+        };
         if !config.disabled {
             log.reopen()?;
         }
@@ -35,7 +41,11 @@ impl Log {
     }
 
     fn reopen(&mut self) -> std::io::Result<()> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.path)?;
         self.size = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
@@ -71,7 +81,10 @@ impl Log {
     /// Writes what had no newline yet; the stream has ended.
     pub(crate) fn finish(&mut self) -> std::io::Result<()> {
         let mut out = String::new();
-        for (stream, partial) in [Stream::Stdout, Stream::Stderr].into_iter().zip(&mut self.partial) {
+        for (stream, partial) in [Stream::Stdout, Stream::Stderr]
+            .into_iter()
+            .zip(&mut self.partial)
+        {
             if !partial.is_empty() {
                 encode(&mut out, stream, partial, Timestamp::now());
                 *partial = Vec::new();
@@ -138,7 +151,11 @@ fn encode(out: &mut String, stream: Stream, bytes: &[u8], time: Timestamp) {
             c => out.push(c),
         }
     }
-    let stream = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+    let stream = if stream == Stream::Stdout {
+        "stdout"
+    } else {
+        "stderr"
+    };
     let _ = writeln!(out, "\",\"stream\":\"{stream}\",\"time\":\"{time:.9}\"}}");
 }
 
@@ -154,7 +171,10 @@ mod tests {
             .map(|line| {
                 let v: serde_json::Value = serde_json::from_str(line).unwrap();
                 v["time"].as_str().unwrap().parse::<Timestamp>().unwrap();
-                (v["stream"].as_str().unwrap().to_owned(), v["log"].as_str().unwrap().to_owned())
+                (
+                    v["stream"].as_str().unwrap().to_owned(),
+                    v["log"].as_str().unwrap().to_owned(),
+                )
             })
             .collect()
     }
@@ -163,10 +183,15 @@ mod tests {
     fn rotation_keeps_so_many_files_and_loses_no_line_in_them() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("container.log");
-        let config = LogConfig { max_size: Some(crate::flags::MemorySize(300)), max_file: 3, disabled: false };
+        let config = LogConfig {
+            max_size: Some(crate::flags::MemorySize(300)),
+            max_file: 3,
+            disabled: false,
+        };
         let mut log = Log::open(path.clone(), config).unwrap();
         for n in 0..20 {
-            log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
+            log.write(Stream::Stdout, format!("line {n}\n").as_bytes())
+                .unwrap();
         }
         let mut all = Vec::new();
         for file in [".2", ".1", ""] {

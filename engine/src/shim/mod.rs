@@ -41,13 +41,19 @@ pub fn main(args: &[std::ffi::OsString]) -> Result<()> {
 }
 
 fn errand(args: &[std::ffi::OsString]) -> Result<Errand> {
-    let bad = |why: &str| Error::Invalid { what: "arguments of berth-shim".into(), why: why.into() };
+    let bad = |why: &str| Error::Invalid {
+        what: "arguments of berth-shim".into(),
+        why: why.into(),
+    };
     let [root, state, id, lock, socket, streams] = args else {
         return Err(bad("it is started by berth alone"));
     };
     let text = |arg: &std::ffi::OsString| arg.to_str().map(str::to_owned).ok_or_else(|| bad("not UTF-8"));
     Ok(Errand {
-        paths: Paths { root: root.into(), state: state.into() },
+        paths: Paths {
+            root: root.into(),
+            state: state.into(),
+        },
         id: text(id)?.parse().map_err(|_| bad("no container id"))?,
         _lock: inherited(&text(lock)?).ok_or_else(|| bad("no lock"))?,
         starter: inherited(&text(socket)?).ok_or_else(|| bad("no socket"))?,
@@ -76,11 +82,17 @@ pub(crate) fn runtime_root(paths: &Paths) -> berth_runtime::StateRoot {
 /// A failure of the runtime; of the program itself it is told apart for the exit code.
 pub(crate) fn runtime_error(id: &ContainerId, e: berth_runtime::Error) -> Error {
     match e {
-        berth_runtime::Error::Exec { program, source } => match source.raw_os_error() {
+        berth_runtime::Error::Exec { program, cause, .. } => match cause.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Error::CommandNotFound { program },
-            _ => Error::CommandNotExecutable { program, why: source.to_string() },
+            _ => Error::CommandNotExecutable {
+                program,
+                why: cause.to_string(),
+            },
         },
-        other => Error::Runtime { id: id.short().to_owned(), source: Box::new(other) },
+        other => Error::Runtime {
+            id: id.short().to_owned(),
+            source: Box::new(other),
+        },
     }
 }
 

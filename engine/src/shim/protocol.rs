@@ -26,19 +26,35 @@ pub(crate) const PACKET_MAX: usize = 16 * 1024 + 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     /// Join the streams.
-    Attach { stdin: bool, stdout: bool, stderr: bool },
+    Attach {
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    },
     /// The terminal's new size.
-    Resize { rows: u16, columns: u16 },
+    Resize {
+        rows: u16,
+        columns: u16,
+    },
     /// Send a signal to init.
-    Kill { signal: i32 },
+    Kill {
+        signal: i32,
+    },
     /// End it: signal, then after so many seconds (negative: never) SIGKILL.
-    Stop { signal: i32, timeout: i64 },
+    Stop {
+        signal: i32,
+        timeout: i64,
+    },
     Pause,
     Unpause,
     /// Say when it ends; `last` ignores ends the restart policy makes good.
-    Wait { last: bool },
+    Wait {
+        last: bool,
+    },
     /// The record `config.json` has changed; put its limits into force.
-    Reload { limits: bool },
+    Reload {
+        limits: bool,
+    },
     /// Standard input has ended.
     StdinEof,
 }
@@ -97,7 +113,11 @@ impl Reply {
 }
 
 /// Reads one packet. `None` when there is none now (non-blocking) or when it makes no sense.
-pub(crate) fn receive<'a>(socket: impl AsFd, buffer: &'a mut [u8], flags: RecvFlags) -> rustix::io::Result<Packet<'a>> {
+pub(crate) fn receive<'a>(
+    socket: impl AsFd,
+    buffer: &'a mut [u8],
+    flags: RecvFlags,
+) -> rustix::io::Result<Packet<'a>> {
     let (n, _) = loop {
         match recv(&socket, &mut *buffer, flags) {
             Err(rustix::io::Errno::INTR) => {}
@@ -105,7 +125,9 @@ pub(crate) fn receive<'a>(socket: impl AsFd, buffer: &'a mut [u8], flags: RecvFl
             other => break other?,
         }
     };
-    let Some((kind, payload)) = buffer[..n].split_first() else { return Ok(Packet::Gone) };
+    let Some((kind, payload)) = buffer[..n].split_first() else {
+        return Ok(Packet::Gone);
+    };
     Ok(match *kind {
         STDIN => Packet::Stdin(payload),
         STDOUT => Packet::Stdout(payload),
@@ -134,14 +156,22 @@ fn address(dir: &OwnedFd) -> rustix::io::Result<SocketAddrUnix> {
 
 fn open_dir(dir: &Path) -> rustix::io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags};
-    rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::open(
+        dir,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// Connects to the shim whose directory this is.
 pub(crate) fn connect(run_dir: &Path) -> rustix::io::Result<OwnedFd> {
     let dir = open_dir(run_dir)?;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     rustix::net::connect(&socket, &address(&dir)?)?;
     Ok(socket)
 }

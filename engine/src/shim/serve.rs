@@ -1,7 +1,7 @@
 //! The shim's loop: one poll(2) over init, its streams, clients and the name server.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use berth_sys::pidfd;
@@ -54,7 +54,15 @@ enum Wait {
 impl Client {
     fn new(socket: OwnedFd) -> Client {
         let pending = VecDeque::new();
-        Client { socket, stdin: false, stdout: false, stderr: false, waits: None, pending, gone: false }
+        Client {
+            socket,
+            stdin: false,
+            stdout: false,
+            stderr: false,
+            waits: None,
+            pending,
+            gone: false,
+        }
     }
 
     fn say(&mut self, packet: &[u8]) {
@@ -104,8 +112,11 @@ struct Shim {
 /// Starts the container and serves it until its end.
 pub(super) fn run(errand: Errand) -> Result<()> {
     let mut starter = Client::new(errand.starter.try_clone().at("prepare", "the starter's socket")?);
-    (starter.stdin, starter.stdout, starter.stderr) =
-        (errand.streams & 1 != 0, errand.streams & 2 != 0, errand.streams & 4 != 0);
+    (starter.stdin, starter.stdout, starter.stderr) = (
+        errand.streams & 1 != 0,
+        errand.streams & 2 != 0,
+        errand.streams & 4 != 0,
+    );
     if errand.streams != 0 {
         starter.waits = Some(Wait::Next);
     }
@@ -131,19 +142,38 @@ pub(super) fn run(errand: Errand) -> Result<()> {
         let began = Instant::now();
         let code = shim.serve(&mut running);
         let again =
-            shim.config.host.restart.restarts(code, shim.state.restart_count, shim.state.stopped_by_user);
+            shim.config
+                .host
+                .restart
+                .restarts(code, shim.state.restart_count, shim.state.stopped_by_user);
         shim.note("die", &[("exitCode", code.to_string())]);
-        lifecycle::end(&shim.errand.paths, &shim.config, &mut shim.state, running, code, again)?;
+        lifecycle::end(
+            &shim.errand.paths,
+            &shim.config,
+            &mut shim.state,
+            running,
+            code,
+            again,
+        )?;
         if !again {
             return shim.finish(code);
         }
         shim.exited(code, Wait::Next);
-        backoff = if began.elapsed() >= BACKOFF_RESET { BACKOFF_MIN } else { backoff };
+        backoff = if began.elapsed() >= BACKOFF_RESET {
+            BACKOFF_MIN
+        } else {
+            backoff
+        };
         if !shim.pause_between_runs(backoff) {
             // Stopped while waiting.
             shim.state.status = Status::Exited;
             shim.state.shim_pid = 0;
-            record::save_state(&shim.errand.paths, &shim.errand.id, &shim.state, Durability::Renamed)?;
+            record::save_state(
+                &shim.errand.paths,
+                &shim.errand.id,
+                &shim.state,
+                Durability::Renamed,
+            )?;
             return shim.finish(code);
         }
         backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -181,10 +211,13 @@ fn prepare(errand: Errand) -> Result<Shim> {
 /// What the starter is told; the kind survives the way.
 fn failure(e: &Error) -> Failure {
     match e {
-        Error::CommandNotFound { program } => Failure::NotFound { program: program.clone() },
-        Error::CommandNotExecutable { program, why } => {
-            Failure::NotExecutable { program: program.clone(), why: why.clone() }
-        }
+        Error::CommandNotFound { program } => Failure::NotFound {
+            program: program.clone(),
+        },
+        Error::CommandNotExecutable { program, why } => Failure::NotExecutable {
+            program: program.clone(),
+            why: why.clone(),
+        },
         other => Failure::Other { why: other.chain() },
     }
 }
@@ -196,7 +229,12 @@ impl Shim {
 
     fn save(&self) {
         // A full disk must not end a container; the next save tells more.
-        let _ = record::save_state(&self.errand.paths, &self.errand.id, &self.state, Durability::Renamed);
+        let _ = record::save_state(
+            &self.errand.paths,
+            &self.errand.id,
+            &self.state,
+            Durability::Renamed,
+        );
     }
 
     /// Until init has ended and what it wrote is taken; its exit code.
@@ -234,7 +272,8 @@ impl Shim {
                 let _ = pidfd::send_signal(&running.init, libc::SIGKILL);
             }
             if ready.init {
-                let code = pidfd::wait(&running.init).map_or(crate::reconcile::UNKNOWN_EXIT, pidfd::Exit::code);
+                let code =
+                    pidfd::wait(&running.init).map_or(crate::reconcile::UNKNOWN_EXIT, pidfd::Exit::code);
                 self.kill_at = None;
                 // Whatever is in the pipes now was written by it; others may hold them open for ever.
                 while self.relay(running, Stream::Stdout, &mut buffer) {}
@@ -251,7 +290,14 @@ impl Shim {
         let input = !self.input.is_empty();
         let mut fds = vec![
             PollFd::new(&running.init, PollFlags::IN),
-            PollFd::new(&self.listener, if self.clients.len() < CLIENTS_MAX { PollFlags::IN } else { PollFlags::empty() }),
+            PollFd::new(
+                &self.listener,
+                if self.clients.len() < CLIENTS_MAX {
+                    PollFlags::IN
+                } else {
+                    PollFlags::empty()
+                },
+            ),
         ];
         let none = PollFlags::empty();
         let stream = |fd: &Option<OwnedFd>| fd.is_some() && flowing;
@@ -276,13 +322,20 @@ impl Shim {
         let first_client = fds.len();
         for client in &self.clients {
             let read = if input { none } else { PollFlags::IN };
-            let write = if client.pending.is_empty() { none } else { PollFlags::OUT };
+            let write = if client.pending.is_empty() {
+                none
+            } else {
+                PollFlags::OUT
+            };
             fds.push(PollFd::new(&client.socket, read | write));
         }
-        let deadline = [self.kill_at, running.responder.as_ref().and_then(Responder::deadline)]
-            .into_iter()
-            .flatten()
-            .min();
+        let deadline = [
+            self.kill_at,
+            running.responder.as_ref().and_then(Responder::deadline),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
         if poll(&mut fds, timeout.as_ref()).is_err() {
             return None;
@@ -296,8 +349,15 @@ impl Shim {
             err: on(places[1]),
             input: on(places[2]),
             dns: on(dns)
-                || running.responder.as_ref().and_then(Responder::deadline).is_some_and(|at| now >= at),
-            clients: fds[first_client..].iter().map(|fd| !fd.revents().is_empty()).collect(),
+                || running
+                    .responder
+                    .as_ref()
+                    .and_then(Responder::deadline)
+                    .is_some_and(|at| now >= at),
+            clients: fds[first_client..]
+                .iter()
+                .map(|fd| !fd.revents().is_empty())
+                .collect(),
         })
     }
 
@@ -314,7 +374,9 @@ impl Shim {
                 // A full disk loses log lines, never the container.
                 let _ = self.log.write(stream, &buffer[1..=n]);
                 for client in &mut self.clients {
-                    if (stream == Stream::Stdout && client.stdout) || (stream == Stream::Stderr && client.stderr) {
+                    if (stream == Stream::Stdout && client.stdout)
+                        || (stream == Stream::Stderr && client.stderr)
+                    {
                         client.say(&buffer[..=n]);
                     }
                 }
@@ -333,7 +395,11 @@ impl Shim {
     /// Writes input on; what does not fit waits.
     fn feed(&mut self, running: &mut Running, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
-        let target = if self.config.tty { running.stdout.as_ref() } else { running.stdin.as_ref() };
+        let target = if self.config.tty {
+            running.stdout.as_ref()
+        } else {
+            running.stdin.as_ref()
+        };
         let Some(fd) = target else {
             self.input.clear();
             return;
@@ -382,7 +448,14 @@ impl Shim {
 
     fn obey(&mut self, i: usize, request: &Request, running: Option<&mut Running>) -> Option<Reply> {
         let outcome = match (request, running) {
-            (Request::Attach { stdin, stdout, stderr }, _) => {
+            (
+                Request::Attach {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+                _,
+            ) => {
                 let client = &mut self.clients[i];
                 (client.stdin, client.stdout, client.stderr) = (*stdin, *stdout, *stderr);
                 client.waits = Some(Wait::Next);
@@ -431,18 +504,29 @@ impl Shim {
                 }
                 sent
             }
-            (Request::Pause, Some(running)) if self.state.status == Status::Running => {
-                running.container.pause().map(|()| self.state.status = Status::Paused).map_err(|e| e.chain())
-            }
-            (Request::Unpause, Some(running)) if self.state.status == Status::Paused => {
-                running.container.resume().map(|()| self.state.status = Status::Running).map_err(|e| e.chain())
-            }
+            (Request::Pause, Some(running)) if self.state.status == Status::Running => running
+                .container
+                .pause()
+                .map(|()| self.state.status = Status::Paused)
+                .map_err(|e| e.chain()),
+            (Request::Unpause, Some(running)) if self.state.status == Status::Paused => running
+                .container
+                .resume()
+                .map(|()| self.state.status = Status::Running)
+                .map_err(|e| e.chain()),
             (Request::Reload { limits }, running) => self.reload(*limits, running),
             _ => Err(format!("it is {}", self.state.status)),
         };
         if matches!(request, Request::Pause | Request::Unpause) && outcome.is_ok() {
             self.save();
-            self.note(if *request == Request::Pause { "pause" } else { "unpause" }, &[]);
+            self.note(
+                if *request == Request::Pause {
+                    "pause"
+                } else {
+                    "unpause"
+                },
+                &[],
+            );
         }
         Some(match outcome {
             Ok(()) => Reply::Done,
@@ -485,7 +569,10 @@ impl Shim {
     fn exited(&mut self, code: i32, kind: Wait) {
         let packet = Reply::Exit { code }.encode();
         for client in &mut self.clients {
-            if client.waits.is_some_and(|w| w == Wait::Next || kind == Wait::Last) {
+            if client
+                .waits
+                .is_some_and(|w| w == Wait::Next || kind == Wait::Last)
+            {
                 client.say(&packet);
                 client.waits = None;
             }
@@ -540,7 +627,11 @@ impl Shim {
             if self.clients.is_empty() || left.is_zero() {
                 return Ok(());
             }
-            let mut fds: Vec<_> = self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::OUT)).collect();
+            let mut fds: Vec<_> = self
+                .clients
+                .iter()
+                .map(|c| PollFd::new(&c.socket, PollFlags::OUT))
+                .collect();
             let _ = poll(&mut fds, Some(&timespec(left)));
             drop(fds);
             self.clients.iter_mut().for_each(Client::flush);
@@ -558,8 +649,6 @@ struct Ready {
     clients: Vec<bool>,
 }
 
-
-
 #[allow(unsafe_code)] // the responder gives its descriptor by number
 fn borrow(responder: &Responder) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open and stays the same for the responder's life (its documentation), which the returned
@@ -569,5 +658,8 @@ fn borrow(responder: &Responder) -> BorrowedFd<'_> {
 
 fn timespec(d: Duration) -> Timespec {
     // A fraction of a nanosecond early would spin; poll(2) rounds up to its own grain.
-    Timespec { tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX), tv_nsec: d.subsec_nanos().into() }
+    Timespec {
+        tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: d.subsec_nanos().into(),
+    }
 }

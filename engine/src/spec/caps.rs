@@ -5,17 +5,64 @@ use crate::error::{Error, Result};
 
 /// By number, `capabilities(7)`.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
 const DEFAULT: [&str; 14] = [
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
 ];
 
 fn number(text: &str) -> Result<usize> {
@@ -24,13 +71,18 @@ fn number(text: &str) -> Result<usize> {
     NAMES
         .iter()
         .position(|n| *n == name)
-        .ok_or_else(|| Error::Invalid { what: format!("capability {text:?}"), why: "no such capability".into() })
+        .ok_or_else(|| Error::Invalid {
+            what: format!("capability {text:?}"),
+            why: "no such capability".into(),
+        })
 }
 
 /// The capabilities a container's root has, as `CAP_…`. What this host's bounding set lacks is left out of the defaults
 /// and of `ALL`, and refused by name.
 pub(crate) fn effective(host: &HostConfig) -> Result<Vec<String>> {
-    let held = |cap: usize| u32::try_from(cap).is_ok_and(|c| berth_sys::credentials::in_bounding_set(c).unwrap_or(false));
+    let held = |cap: usize| {
+        u32::try_from(cap).is_ok_and(|c| berth_sys::credentials::in_bounding_set(c).unwrap_or(false))
+    };
     let is_all = |text: &String| text.eq_ignore_ascii_case("all") || text.eq_ignore_ascii_case("cap_all");
     let mut set = [false; NAMES.len()];
     if host.privileged || host.cap_add.iter().any(is_all) {
@@ -54,7 +106,10 @@ pub(crate) fn effective(host: &HostConfig) -> Result<Vec<String>> {
         }
         set[cap] = true;
     }
-    Ok((0..NAMES.len()).filter(|cap| set[*cap]).map(|cap| format!("CAP_{}", NAMES[cap])).collect())
+    Ok((0..NAMES.len())
+        .filter(|cap| set[*cap])
+        .map(|cap| format!("CAP_{}", NAMES[cap]))
+        .collect())
 }
 
 #[cfg(test)]

@@ -20,24 +20,41 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// Refuses what no start could honour, before anything is made.
 pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
-    let invalid = |what: &str, why: &str| Err(Error::Invalid { what: what.into(), why: why.into() });
+    let invalid = |what: &str, why: &str| {
+        Err(Error::Invalid {
+            what: what.into(),
+            why: why.into(),
+        })
+    };
     let host = &config.host;
     caps::effective(host)?;
     resources::limits(&host.resources)?;
     if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
         return invalid("working directory", "it needs to be an absolute path");
     }
-    let name_ok = |n: &str| n.len() <= 64 && n.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    let name_ok = |n: &str| {
+        n.len() <= 64
+            && n.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    };
     if !name_ok(&config.hostname) || !name_ok(config.domainname.as_deref().unwrap_or_default()) {
         return invalid("hostname", "at most 64 letters, digits, '-', '.' and '_'");
     }
-    for entry in config.env.iter().chain(config.entrypoint.iter()).chain(config.cmd.iter()) {
+    for entry in config
+        .env
+        .iter()
+        .chain(config.entrypoint.iter())
+        .chain(config.cmd.iter())
+    {
         if entry.contains('\0') {
             return invalid("environment or command", "it holds a NUL byte");
         }
     }
     if host.init {
-        return Err(Error::Unsupported { what: "--init".into(), why: "berth has no init to put into containers yet".into() });
+        return Err(Error::Unsupported {
+            what: "--init".into(),
+            why: "berth has no init to put into containers yet".into(),
+        });
     }
     if host.auto_remove && host.restart != crate::flags::RestartPolicy::No {
         return invalid("restart policy", "it conflicts with --rm");
@@ -49,7 +66,9 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
     }
     for key in host.sysctls.keys() {
         let net = key.starts_with("net.");
-        let ipc = key.starts_with("kernel.msg") || key.starts_with("kernel.sem") || key.starts_with("kernel.shm")
+        let ipc = key.starts_with("kernel.msg")
+            || key.starts_with("kernel.sem")
+            || key.starts_with("kernel.shm")
             || key.starts_with("fs.mqueue.");
         // Anything else is the host's, whatever namespaces the container has.
         if !net && !ipc {
@@ -110,8 +129,10 @@ fn sysctls(config: &ContainerConfig) -> Value {
     let mut all = config.host.sysctls.clone();
     if !matches!(config.host.network, NetworkMode::Host | NetworkMode::Container(_)) {
         // As docker: low ports and ping need no capability inside.
-        all.entry("net.ipv4.ip_unprivileged_port_start".into()).or_insert_with(|| "0".into());
-        all.entry("net.ipv4.ping_group_range".into()).or_insert_with(|| "0 2147483647".into());
+        all.entry("net.ipv4.ip_unprivileged_port_start".into())
+            .or_insert_with(|| "0".into());
+        all.entry("net.ipv4.ping_group_range".into())
+            .or_insert_with(|| "0 2147483647".into());
     }
     json!(all)
 }
@@ -127,7 +148,10 @@ fn seccomp(config: &ContainerConfig, caps: &[String]) -> Result<Option<Value>> {
 /// The environment of a process: what the config says, and what every program expects.
 pub(crate) fn environment(env: &[String], identity: &Identity, hostname: &str, tty: bool) -> Vec<String> {
     let mut all = Vec::with_capacity(env.len() + 4);
-    let has = |key: &str| env.iter().any(|e| e.strip_prefix(key).is_some_and(|rest| rest.starts_with('=')));
+    let has = |key: &str| {
+        env.iter()
+            .any(|e| e.strip_prefix(key).is_some_and(|rest| rest.starts_with('=')))
+    };
     if !has("PATH") {
         all.push(PATH.to_owned());
     }
@@ -146,7 +170,11 @@ pub(crate) fn environment(env: &[String], identity: &Identity, hostname: &str, t
 
 fn process(config: &ContainerConfig, identity: &Identity, caps: &[String], args: Vec<String>) -> Value {
     let host = &config.host;
-    let cwd = if config.working_dir.is_empty() { "/" } else { &config.working_dir };
+    let cwd = if config.working_dir.is_empty() {
+        "/"
+    } else {
+        &config.working_dir
+    };
     let no_new_privileges = host.security.contains(&SecurityOpt::NoNewPrivileges(true));
     let rlimits: Vec<Value> = host
         .ulimits
@@ -176,31 +204,45 @@ pub(crate) fn capability_sets(identity: &Identity, caps: &[String]) -> Value {
 }
 
 fn default_seccomp(caps: &[String]) -> Result<Option<Value>> {
-    let held: Vec<oci_spec::runtime::Capability> =
-        caps.iter().filter_map(|c| serde_json::from_value(json!(c)).ok()).collect();
+    let held: Vec<oci_spec::runtime::Capability> = caps
+        .iter()
+        .filter_map(|c| serde_json::from_value(json!(c)).ok())
+        .collect();
     to_value(&crate::seccomp_profile::default_profile(&held)).map(Some)
 }
 
 fn to_value(value: &impl serde::Serialize) -> Result<Value> {
-    serde_json::to_value(value).map_err(|source| Error::Damaged { path: "seccomp profile".into(), source })
+    serde_json::to_value(value).map_err(|source| Error::Damaged {
+        path: "seccomp profile".into(),
+        source,
+    })
 }
 
 /// A profile in docker's form: its `includes` and `excludes` are decided here, the rest is the spec's.
 fn custom_seccomp(text: &str, caps: &[String]) -> Result<Option<Value>> {
-    let bad = |source| Error::Damaged { path: "seccomp profile".into(), source };
+    let bad = |source| Error::Damaged {
+        path: "seccomp profile".into(),
+        source,
+    };
     let mut profile: Value = serde_json::from_str(text).map_err(bad)?;
     let has = |list: &Value| {
-        list.as_array().is_some_and(|l| l.iter().any(|c| c.as_str().is_some_and(|c| caps.iter().any(|h| h == c))))
+        list.as_array().is_some_and(|l| {
+            l.iter()
+                .any(|c| c.as_str().is_some_and(|c| caps.iter().any(|h| h == c)))
+        })
     };
     let for_arch = |list: &Value| {
-        list.as_array().is_none_or(|l| l.is_empty() || l.iter().any(|a| a == "amd64" || a == "x86_64"))
+        list.as_array()
+            .is_none_or(|l| l.is_empty() || l.iter().any(|a| a == "amd64" || a == "x86_64"))
     };
     if let Some(calls) = profile.get_mut("syscalls").and_then(Value::as_array_mut) {
         calls.retain(|call| {
             let (includes, excludes) = (&call["includes"], &call["excludes"]);
             let wanted = includes["caps"].as_array().is_none_or(Vec::is_empty) || has(&includes["caps"]);
             let unwanted = has(&excludes["caps"])
-                || excludes["arches"].as_array().is_some_and(|l| l.iter().any(|a| a == "amd64" || a == "x86_64"));
+                || excludes["arches"]
+                    .as_array()
+                    .is_some_and(|l| l.iter().any(|a| a == "amd64" || a == "x86_64"));
             wanted && !unwanted && for_arch(&includes["arches"])
         });
         for call in calls {
@@ -214,7 +256,10 @@ fn custom_seccomp(text: &str, caps: &[String]) -> Result<Option<Value>> {
     if let Some(object) = profile.as_object_mut()
         && object.remove("archMap").is_some()
     {
-        object.insert("architectures".into(), json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]));
+        object.insert(
+            "architectures".into(),
+            json!(["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
+        );
     }
     let checked: oci_spec::runtime::LinuxSeccomp = serde_json::from_value(profile).map_err(bad)?;
     to_value(&checked).map(Some)

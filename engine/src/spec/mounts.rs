@@ -28,11 +28,33 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
         }
     };
     add("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]);
-    add("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]);
-    add("devpts", "devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]);
+    add(
+        "tmpfs",
+        "tmpfs",
+        "/dev",
+        &["nosuid", "strictatime", "mode=755", "size=65536k"],
+    );
+    add(
+        "devpts",
+        "devpts",
+        "/dev/pts",
+        &[
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ],
+    );
     add("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", sys]);
     // CVE-2022-0492, CVE-2023-25809: writable only for who has the host anyway.
-    add("cgroup", "cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", sys]);
+    add(
+        "cgroup",
+        "cgroup",
+        "/sys/fs/cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", sys],
+    );
     if !matches!(host.ipc, IpcMode::Host | IpcMode::Container(_)) {
         add("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]);
     }
@@ -45,7 +67,12 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
         }
         IpcMode::Private => {
             let size = format!("size={}", host.shm_size.map_or(SHM_SIZE, |s| s.0));
-            add("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &size]);
+            add(
+                "tmpfs",
+                "shm",
+                "/dev/shm",
+                &["nosuid", "noexec", "nodev", "mode=1777", &size],
+            );
         }
     }
     let run = paths.run_dir(&config.id);
@@ -53,7 +80,12 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
         let target = format!("/etc/{file}");
         let source = run.join(file);
         if !taken(&target) && source.exists() {
-            mounts.push(mount("bind", &text(&source)?, &target, &["bind", "rprivate", if host.read_only { "ro" } else { "rw" }]));
+            mounts.push(mount(
+                "bind",
+                &text(&source)?,
+                &target,
+                &["bind", "rprivate", if host.read_only { "ro" } else { "rw" }],
+            ));
         }
     }
     // A mount below another comes after it, in whatever order the user wrote them.
@@ -76,7 +108,11 @@ fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
     let access = if spec.read_only { "ro" } else { "rw" };
     let target = text(&spec.target)?;
     Ok(match &spec.kind {
-        MountKind::Bind { source, create, recursive } => {
+        MountKind::Bind {
+            source,
+            create,
+            recursive,
+        } => {
             if *create && !source.exists() {
                 std::fs::create_dir_all(source).at("create", source)?;
             }
@@ -87,7 +123,12 @@ fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
                 });
             }
             let bind = if *recursive { "rbind" } else { "bind" };
-            mount("bind", &text(source)?, &target, &[bind, spec.propagation.name(), access])
+            mount(
+                "bind",
+                &text(source)?,
+                &target,
+                &[bind, spec.propagation.name(), access],
+            )
         }
         MountKind::Volume { name, .. } => {
             let name = name.as_deref().expect("create gives every volume a name");
@@ -95,7 +136,12 @@ fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
             mount("bind", &text(&source)?, &target, &["rbind", "rprivate", access])
         }
         MountKind::Tmpfs { size, mode, options } => {
-            let mut all = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned(), access.to_owned()];
+            let mut all = vec![
+                "nosuid".to_owned(),
+                "nodev".to_owned(),
+                "noexec".to_owned(),
+                access.to_owned(),
+            ];
             for option in options {
                 // The user's word replaces the default it contradicts.
                 let opposite = match option.as_str() {
@@ -120,13 +166,28 @@ fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
 /// their work (PLATYPUS).
 pub(super) fn masked() -> Vec<&'static str> {
     vec![
-        "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-        "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware",
+        "/proc/acpi",
+        "/proc/asound",
+        "/proc/interrupts",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/proc/timer_stats",
+        "/sys/firmware",
         "/sys/devices/virtual/powercap",
     ]
 }
 
 /// Paths that cannot be written.
 pub(super) fn read_only() -> Vec<&'static str> {
-    vec!["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
+    vec![
+        "/proc/bus",
+        "/proc/fs",
+        "/proc/irq",
+        "/proc/sys",
+        "/proc/sysrq-trigger",
+    ]
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::flags::{CgroupnsMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use crate::id::{ContainerId, ContainerName};
 use crate::paths::Paths;
-use crate::{names, record, reconcile};
+use crate::{names, reconcile, record};
 
 /// The container a mode names, by name or id.
 pub(crate) fn referenced(paths: &Paths, text: &str) -> Result<ContainerId> {
@@ -20,7 +20,9 @@ pub(crate) fn referenced(paths: &Paths, text: &str) -> Result<ContainerId> {
     {
         return Ok(id);
     }
-    let mut found = record::ids(paths)?.into_iter().filter(|id| id.as_str().starts_with(text));
+    let mut found = record::ids(paths)?
+        .into_iter()
+        .filter(|id| id.as_str().starts_with(text));
     match (found.next(), found.next()) {
         (Some(id), None) if text.len() >= 2 => Ok(id),
         (Some(_), Some(_)) => Err(Error::Ambiguous(text.to_owned())),
@@ -37,7 +39,11 @@ pub(crate) fn pid_of(paths: &Paths, text: &str) -> Result<i32> {
     if alive && (state.status.allows(Verb::Exec) || state.status == Status::Paused) {
         Ok(state.pid)
     } else {
-        Err(Error::Wrong { verb: "join the namespaces of", name: text.to_owned(), status: state.status })
+        Err(Error::Wrong {
+            verb: "join the namespaces of",
+            name: text.to_owned(),
+            status: state.status,
+        })
     }
 }
 

@@ -16,7 +16,10 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
     if let Some(limit) = r.memory.filter(|m| m.0 > 0) {
         // docker's floor: below it no process gets as far as its first instruction.
         if limit.0 < 6 << 20 {
-            return Err(Error::Invalid { what: "memory limit".into(), why: "the minimum is 6m".into() });
+            return Err(Error::Invalid {
+                what: "memory limit".into(),
+                why: "the minimum is 6m".into(),
+            });
         }
         memory["limit"] = json!(limit.0);
         memory["swap"] = match r.memory_swap {
@@ -33,7 +36,10 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
             _ => json!(limit.0.saturating_mul(2)),
         };
     } else if matches!(r.memory_swap, Some(MemorySwap::Total(t)) if t.0 > 0) {
-        return Err(Error::Invalid { what: "memory-swap limit".into(), why: "it needs a memory limit".into() });
+        return Err(Error::Invalid {
+            what: "memory-swap limit".into(),
+            why: "it needs a memory limit".into(),
+        });
     }
     if let Some(soft) = r.memory_reservation {
         memory["reservation"] = json!(soft.0);
@@ -41,7 +47,10 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
     let mut cpu = json!({});
     if let Some(cpus) = r.cpus.filter(|c| c.nano > 0) {
         if r.cpu_quota.is_some() || r.cpu_period.is_some() {
-            return Err(Error::Invalid { what: "cpus".into(), why: "it conflicts with cpu-period and cpu-quota".into() });
+            return Err(Error::Invalid {
+                what: "cpus".into(),
+                why: "it conflicts with cpu-period and cpu-quota".into(),
+            });
         }
         cpu["period"] = json!(100_000);
         cpu["quota"] = json!((cpus.nano / 10_000).max(1000));
@@ -91,7 +100,9 @@ pub(super) fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
     let (mut nodes, mut rules) = (Vec::new(), Vec::new());
     if host.privileged {
         rules.push(rule(true, "a", None, None, "rwm"));
-        collect(Path::new("/dev"), Path::new("/dev"), &mut |node, _| nodes.push(node))?;
+        collect(Path::new("/dev"), Path::new("/dev"), &mut |node, _| {
+            nodes.push(node)
+        })?;
         return Ok((nodes, rules));
     }
     rules.push(rule(false, "a", None, None, "rwm"));
@@ -112,10 +123,14 @@ pub(super) fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
     }
     for device in &host.devices {
         let before = nodes.len();
-        collect(&device.host, &device.container, &mut |node, (kind, major, minor)| {
-            rules.push(rule(true, kind, Some(major), Some(minor), &device.permissions));
-            nodes.push(node);
-        })?;
+        collect(
+            &device.host,
+            &device.container,
+            &mut |node, (kind, major, minor)| {
+                rules.push(rule(true, kind, Some(major), Some(minor), &device.permissions));
+                nodes.push(node);
+            },
+        )?;
         if nodes.len() == before {
             return Err(Error::Invalid {
                 what: format!("device {}", device.host.display()),
@@ -124,7 +139,13 @@ pub(super) fn devices(host: &HostConfig) -> Result<(Vec<Value>, Vec<Value>)> {
         }
     }
     for r in &host.device_cgroup_rules {
-        rules.push(rule(true, r.kind.encode_utf8(&mut [0; 4]), r.major, r.minor, &r.permissions));
+        rules.push(rule(
+            true,
+            r.kind.encode_utf8(&mut [0; 4]),
+            r.major,
+            r.minor,
+            &r.permissions,
+        ));
     }
     Ok((nodes, rules))
 }
@@ -139,7 +160,9 @@ fn collect(host: &Path, inside: &Path, found: &mut dyn FnMut(Value, (&'static st
             let kind = entry.file_type().at("look at", entry.path())?;
             let name = entry.file_name();
             // These are mounts of the container's own.
-            let own = ["pts", "shm", "mqueue", "console", "fd", "ptmx"].iter().any(|n| name == *n);
+            let own = ["pts", "shm", "mqueue", "console", "fd", "ptmx"]
+                .iter()
+                .any(|n| name == *n);
             if !own && (kind.is_dir() || kind.is_char_device() || kind.is_block_device()) {
                 collect(&entry.path(), &inside.join(&name), found)?;
             }
@@ -168,17 +191,29 @@ mod tests {
 
     #[test]
     fn swap_is_twice_the_memory_unless_said() {
-        let r = Resources { memory: Some("64m".parse().unwrap()), ..Resources::default() };
+        let r = Resources {
+            memory: Some("64m".parse().unwrap()),
+            ..Resources::default()
+        };
         assert_eq!(limits(&r).unwrap()["memory"]["swap"], json!(128 << 20));
-        let low = Resources { memory: Some("1m".parse().unwrap()), ..Resources::default() };
+        let low = Resources {
+            memory: Some("1m".parse().unwrap()),
+            ..Resources::default()
+        };
         assert!(limits(&low).is_err());
-        let less = Resources { memory_swap: Some("32m".parse().unwrap()), ..r };
+        let less = Resources {
+            memory_swap: Some("32m".parse().unwrap()),
+            ..r
+        };
         assert!(limits(&less).is_err());
     }
 
     #[test]
     fn cpus_become_a_quota() {
-        let r = Resources { cpus: Some("1.5".parse().unwrap()), ..Resources::default() };
+        let r = Resources {
+            cpus: Some("1.5".parse().unwrap()),
+            ..Resources::default()
+        };
         assert_eq!(limits(&r).unwrap()["cpu"]["quota"], json!(150_000));
     }
 

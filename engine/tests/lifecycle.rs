@@ -1,0 +1,290 @@
+//! Containers from create to rm through the library, against the real kernel. Needs root and Debian's busybox-static.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use berth_engine::config::ImageOrigin;
+use berth_engine::flags::{NetworkMode, RestartPolicy, Signal};
+use berth_engine::stop::WaitCondition;
+use berth_engine::{
+    ContainerId, CreateRequest, Engine, Error, HostConfig, ListOptions, LogOptions, Paths, RemoveOptions,
+    StartOptions, Status, StopOptions,
+};
+use berth_images::config::RunConfig;
+
+/// An engine of the test's own, with one busybox layer; everything goes with it.
+struct Host {
+    engine: Engine,
+    layer: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+fn host() -> Option<Host> {
+    if !rustix::process::geteuid().is_root() || !std::path::Path::new("/bin/busybox").exists() {
+        assert!(
+            std::env::var_os("BERTH_TESTS_STRICT").is_none(),
+            "skipped: needs root and busybox"
+        );
+        eprintln!("skipped: needs root and busybox");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let layer = dir.path().join("layer");
+    for sub in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
+        std::fs::create_dir_all(layer.join(sub)).unwrap();
+    }
+    std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
+    for applet in ["sh", "true", "false", "echo", "sleep", "cat", "id", "kill"] {
+        std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
+    }
+    std::fs::write(
+        layer.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/www:/bin/sh\n",
+    )
+    .unwrap();
+    std::fs::write(layer.join("etc/notes"), "not a program").unwrap();
+    let paths = Paths {
+        root: dir.path().join("root"),
+        state: dir.path().join("state"),
+    };
+    let engine = Engine::open(paths)
+        .unwrap()
+        .with_shim(env!("CARGO_BIN_EXE_berth-shim"));
+    Some(Host { engine, layer, dir })
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for row in self
+            .engine
+            .list(&ListOptions {
+                all: true,
+                ..ListOptions::default()
+            })
+            .unwrap_or_default()
+        {
+            let _ = self.engine.remove(
+                &row.id,
+                RemoveOptions {
+                    force: true,
+                    volumes: true,
+                },
+            );
+        }
+    }
+}
+
+impl Host {
+    fn create(&self, command: &[&str], change: impl FnOnce(&mut CreateRequest)) -> ContainerId {
+        let mut request = CreateRequest {
+            image: "busybox".into(),
+            command: command.iter().map(ToString::to_string).collect(),
+            host: HostConfig {
+                network: NetworkMode::None,
+                ..HostConfig::default()
+            },
+            ..CreateRequest::default()
+        };
+        change(&mut request);
+        let origin = ImageOrigin {
+            name: "busybox".into(),
+            id: "sha256:00".into(),
+            layers: vec![self.layer.clone()],
+        };
+        self.engine
+            .create_from(&request, origin, &RunConfig::default())
+            .unwrap()
+            .id
+    }
+
+    fn start(&self, id: &ContainerId) {
+        self.engine
+            .start(id, &StartOptions::default())
+            .map_err(|e| e.chain())
+            .unwrap();
+    }
+
+    fn logs(&self, id: &ContainerId) -> String {
+        let mut text = String::new();
+        let mut sink = |e: &berth_engine::LogEntry| {
+            text.push_str(&e.text);
+            Ok(())
+        };
+        self.engine.logs(id, &LogOptions::default(), &mut sink).unwrap();
+        text
+    }
+
+    fn left(&self) -> Vec<String> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let here = self.dir.path().to_str().unwrap();
+        mounts
+            .lines()
+            .filter(|l| l.contains(here))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+#[test]
+fn runs_logs_waits_and_is_removed() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sh", "-c", "echo hello; echo oops >&2; exit 7"], |_| {});
+    host.start(&id);
+    assert_eq!(host.engine.wait(&id, WaitCondition::NotRunning).unwrap(), 7);
+    let mut lines: Vec<_> = host.logs(&id).lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["hello", "oops"]);
+    let state = host.engine.state(&id).unwrap();
+    assert_eq!((state.status, state.exit_code, state.pid), (Status::Exited, 7, 0));
+    host.engine.remove(&id, RemoveOptions::default()).unwrap();
+    assert!(matches!(host.engine.state(&id), Err(Error::NoSuchContainer(_))));
+    assert_eq!(host.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_missing_program_and_one_that_cannot_run_are_told_apart() {
+    let Some(host) = host() else { return };
+    for (program, code) in [("/bin/nonesuch", 127), ("/etc/notes", 126)] {
+        let id = host.create(&[program], |_| {});
+        let e = host.engine.start(&id, &StartOptions::default()).unwrap_err();
+        assert_eq!(e.exit_code(), code, "{}", e.chain());
+        assert_eq!(host.engine.status(&id).unwrap(), Status::Created);
+    }
+    assert_eq!(host.left(), Vec::<String>::new());
+}
+
+#[test]
+fn stop_kills_what_ignores_its_signal_and_a_restarting_one_stays_down() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sh", "-c", "trap '' TERM; while :; do sleep 1; done"], |r| {
+        r.host.restart = RestartPolicy::Always;
+    });
+    host.start(&id);
+    host.engine
+        .stop(
+            &id,
+            &StopOptions {
+                signal: None,
+                timeout: Some(0),
+            },
+        )
+        .unwrap();
+    let state = host.engine.state(&id).unwrap();
+    assert_eq!((state.status, state.exit_code), (Status::Exited, 137));
+}
+
+#[test]
+fn on_failure_restarts_as_often_as_said() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sh", "-c", "echo run; exit 3"], |r| {
+        r.host.restart = RestartPolicy::OnFailure { max: 2 }
+    });
+    host.start(&id);
+    assert_eq!(host.engine.wait(&id, WaitCondition::NotRunning).unwrap(), 3);
+    assert_eq!(host.engine.state(&id).unwrap().restart_count, 2);
+    assert_eq!(host.logs(&id), "run\n".repeat(3));
+}
+
+#[test]
+fn rm_takes_everything_with_it_and_the_name_is_free_again() {
+    let Some(host) = host() else { return };
+    for _ in 0..2 {
+        let id = host.create(&["true"], |r| {
+            r.host.auto_remove = true;
+            r.name = Some("again".parse().unwrap());
+        });
+        host.start(&id);
+        let _ = host.engine.wait(&id, WaitCondition::Removed);
+        while host.engine.find("again").is_ok() {
+            std::thread::yield_now();
+        }
+        assert!(!host.engine.paths().run_dir(&id).exists());
+    }
+}
+
+#[test]
+fn a_taken_name_names_its_holder() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["true"], |r| r.name = Some("mine".parse().unwrap()));
+    let request = CreateRequest {
+        name: Some("mine".parse().unwrap()),
+        command: vec!["x".into()],
+        ..Default::default()
+    };
+    let origin = ImageOrigin {
+        name: "b".into(),
+        id: "sha256:0".into(),
+        layers: vec![],
+    };
+    let e = host
+        .engine
+        .create_from(&request, origin, &RunConfig::default())
+        .unwrap_err();
+    assert!(
+        matches!(&e, Error::NameTaken { holder, .. } if *holder == id.to_string()),
+        "{e}"
+    );
+    assert_eq!(
+        host.engine
+            .list(&ListOptions {
+                all: true,
+                ..Default::default()
+            })
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn a_killed_shim_is_noticed_and_its_container_cleaned_up() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sleep", "1000"], |_| {});
+    host.start(&id);
+    let state = host.engine.state(&id).unwrap();
+    let init = berth_sys::pidfd::open_same(state.pid, state.pid_start)
+        .unwrap()
+        .expect("init runs");
+    let shim = rustix::process::Pid::from_raw(state.shim_pid).unwrap();
+    let fd = rustix::process::pidfd_open(shim, rustix::process::PidfdFlags::empty()).unwrap();
+    berth_sys::pidfd::send_signal(&fd, Signal::KILL.number()).unwrap();
+    berth_sys::pidfd::ended_within(&fd, None).unwrap();
+    let state = host.engine.state(&id).unwrap();
+    assert_eq!((state.status, state.exit_code), (Status::Exited, 255));
+    assert!(berth_sys::pidfd::ended_within(&init, None).unwrap());
+    host.start(&id);
+    host.engine
+        .remove(
+            &id,
+            RemoveOptions {
+                force: true,
+                volumes: false,
+            },
+        )
+        .unwrap();
+    assert_eq!(host.left(), Vec::<String>::new());
+}
+
+#[test]
+fn pause_freezes_and_a_stop_of_a_frozen_one_ends_it() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sleep", "1000"], |r| {
+        r.labels = BTreeMap::from([("a".into(), "b".into())])
+    });
+    host.start(&id);
+    host.engine.pause(&id).unwrap();
+    assert_eq!(host.engine.status(&id).unwrap(), Status::Paused);
+    assert!(host.engine.pause(&id).is_err());
+    host.engine.unpause(&id).unwrap();
+    host.engine.pause(&id).unwrap();
+    host.engine
+        .stop(
+            &id,
+            &StopOptions {
+                signal: Some(Signal::KILL),
+                timeout: Some(1),
+            },
+        )
+        .unwrap();
+    assert_eq!(host.engine.status(&id).unwrap(), Status::Exited);
+}
