@@ -191,7 +191,7 @@ impl Session {
     }
 }
 
-fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
+pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
     while !bytes.is_empty() {
         match rustix::io::write(fd, bytes) {
             Ok(n) => bytes = &bytes[n..],
@@ -207,7 +207,7 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> rustix::io::Result<()> {
 
 impl DetachKeys {
     /// Whether the sequence ends within these bytes; `matched` is how much of it has been typed.
-    fn seen(&self, matched: &mut usize, bytes: &[u8]) -> bool {
+    pub(crate) fn seen(&self, matched: &mut usize, bytes: &[u8]) -> bool {
         for b in bytes {
             *matched = if self.0.get(*matched) == Some(b) {
                 *matched + 1

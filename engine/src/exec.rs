@@ -1,9 +1,21 @@
-//! `exec`.
-use crate::attach::DetachKeys;
+//! `exec`: one more process in a running container, started by this process itself; no shim is asked.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_runtime::{Console, Container, ExecOptions, Stdio};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use serde_json::json;
+
+use crate::attach::{DetachKeys, Raw, write_all};
+use crate::config::ContainerConfig;
+use crate::container::Verb;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
-use crate::flags::UserSpec;
+use crate::error::{At, Error, Result};
+use crate::flags::{SecurityOpt, UserSpec};
 use crate::id::ContainerId;
+use crate::shim::{runtime_error, runtime_id, runtime_root};
+use crate::{image_files, spec};
 
 /// One more process in a container.
 #[derive(Debug, Clone, Default)]
@@ -29,11 +41,172 @@ pub struct ExecRequest {
 }
 
 impl Engine {
-    /// Runs it and returns its exit code; 0 at once when detached.
-    pub fn exec(&self, _id: &ContainerId, _request: &ExecRequest) -> Result<i32> {
-        Err(Error::Unsupported {
-            what: "exec".into(),
-            why: "not built yet".into(),
-        })
+    /// Runs it and returns its exit code; 0 at once when detached. This process must be single-threaded and sealed
+    /// (CVE-2019-5736: `berth_sys::reexec::seal`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Wrong`] unless the container runs; [`Error::CommandNotFound`], [`Error::CommandNotExecutable`].
+    pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<i32> {
+        let config = self.config(id)?;
+        let state = self.state(id)?;
+        if !state.status.allows(Verb::Exec) {
+            return Err(Error::Wrong {
+                verb: "exec in",
+                name: config.name.to_string(),
+                status: state.status,
+            });
+        }
+        if request.command.is_empty() {
+            return Err(Error::Invalid {
+                what: "exec".into(),
+                why: "no command was given".into(),
+            });
+        }
+        berth_sys::reexec::seal().at("seal", "/proc/self/exe")?;
+        let process = process(&config, request, state.pid)?;
+        let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
+            path: "process of exec".into(),
+            source,
+        })?;
+        let container = Container::load(&runtime_root(&self.paths), &runtime_id(id)?)
+            .map_err(|e| runtime_error(id, e))?;
+        let options = ExecOptions {
+            stdio: if request.tty {
+                Stdio::Inherit
+            } else {
+                stdio(request).at("prepare", "standard streams")?
+            },
+            console: if request.tty {
+                Console::Receive
+            } else {
+                Console::None
+            },
+            seccomp_cache: Some(self.paths.seccomp()),
+            ..ExecOptions::default()
+        };
+        let started = container
+            .exec(&process, options)
+            .map_err(|e| runtime_error(id, e))?;
+        if request.detach {
+            return Ok(0);
+        }
+        if let Some(master) = started.console
+            && terminal(&master, request)? == Left::ByKeys
+        {
+            return Ok(0);
+        }
+        Ok(berth_sys::pidfd::wait(&started.pidfd)
+            .at("wait for", "exec")?
+            .code())
+    }
+}
+
+/// Our own streams, or /dev/null where the process gets none.
+fn stdio(request: &ExecRequest) -> std::io::Result<Stdio> {
+    let null = || rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let input = if request.interactive {
+        stdin.as_fd().try_clone_to_owned()?
+    } else {
+        null()?
+    };
+    if request.detach {
+        return Ok(Stdio::Fds([input, null()?, null()?]));
+    }
+    Ok(Stdio::Fds([
+        input,
+        stdout.as_fd().try_clone_to_owned()?,
+        stderr.as_fd().try_clone_to_owned()?,
+    ]))
+}
+
+fn process(config: &ContainerConfig, request: &ExecRequest, pid: i32) -> Result<serde_json::Value> {
+    let path = format!("/proc/{pid}/root");
+    let root = rustix::fs::open(
+        &path,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .at("open", &path)?;
+    let user = request.user.as_ref().unwrap_or(&config.user);
+    let identity = image_files::identity(root.as_fd(), user, &config.host.group_add)?;
+    let mut host = config.host.clone();
+    host.privileged |= request.privileged;
+    let caps = spec::caps::effective(&host)?;
+    let env: Vec<String> = config.env.iter().chain(&request.env).cloned().collect();
+    let cwd = request.working_dir.as_deref().unwrap_or(&config.working_dir);
+    Ok(json!({
+        "terminal": request.tty,
+        "user": { "uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups },
+        "args": request.command,
+        "env": spec::environment(&env, &identity, &config.hostname, request.tty),
+        "cwd": if cwd.is_empty() { "/" } else { cwd },
+        "capabilities": spec::capability_sets(&identity, &caps),
+        "noNewPrivileges": config.host.security.contains(&SecurityOpt::NoNewPrivileges(true)),
+    }))
+}
+
+#[derive(PartialEq, Eq)]
+enum Left {
+    AtEnd,
+    ByKeys,
+}
+
+/// Joins our terminal with the process's until that closes or the user leaves.
+fn terminal(master: &OwnedFd, request: &ExecRequest) -> Result<Left> {
+    let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+    let raw = request.interactive.then(|| Raw::enter(stdin.as_fd())).flatten();
+    let signals = berth_sys::signals::block_all().at("watch", "signals")?;
+    let resize = || {
+        if let Ok(size) = rustix::termios::tcgetwinsize(&stdout) {
+            // A terminal that closed meanwhile has no size to set.
+            let _ = berth_sys::pty::set_size(master, size.ws_row, size.ws_col);
+        }
+    };
+    resize();
+    let (mut buffer, mut input_open, mut matched) = (vec![0u8; 16 * 1024], request.interactive, 0);
+    loop {
+        let mut fds = vec![
+            PollFd::new(master, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        if input_open {
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::io("poll", "the terminal", e)),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        if ready[0] {
+            match rustix::io::read(master, &mut buffer) {
+                Ok(n) if n > 0 => write_all(stdout.as_fd(), &buffer[..n]).at("write", "standard output")?,
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                // EIO: the last of its processes has closed it.
+                _ => return Ok(Left::AtEnd),
+            }
+        }
+        if ready[1] {
+            while let Some(signal) = berth_sys::signals::next(&signals).at("read", "signals")? {
+                match signal {
+                    libc::SIGWINCH => resize(),
+                    libc::SIGHUP | libc::SIGTERM => return Ok(Left::ByKeys),
+                    _ => {}
+                }
+            }
+        }
+        if ready.get(2) == Some(&true) {
+            let n = rustix::io::read(&stdin, &mut buffer).unwrap_or(0);
+            if n == 0 {
+                input_open = false;
+                // End of input, as a terminal's user types it.
+                let _ = rustix::io::write(master, &[4]);
+            } else if raw.is_some() && request.detach_keys.seen(&mut matched, &buffer[..n]) {
+                return Ok(Left::ByKeys);
+            } else {
+                write_all(master.as_fd(), &buffer[..n]).at("write", "the terminal")?;
+            }
+        }
     }
 }
