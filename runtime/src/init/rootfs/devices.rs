@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, LinuxDeviceType};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Uid, chownat, fstat, makedev, mknodat, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, makedev, mknodat, openat, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -153,7 +154,7 @@ fn node(root: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &Path, device: &Devi
         }
         Err(Errno::EXIST) => verify(parent, name, device),
         // A user namespace makes no nodes; a file system of one opens none. The host's is mounted instead.
-        Err(Errno::PERM) if device.kind != FileType::Fifo => bind_from_host(root, device),
+        Err(Errno::PERM) if device.kind != FileType::Fifo => bind_from_host(root, parent, name, device),
         Err(e) => Err(fail(e)),
     }
 }
@@ -171,7 +172,7 @@ fn verify(parent: BorrowedFd<'_>, name: &Path, device: &Device) -> Result<()> {
     })
 }
 
-fn bind_from_host(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
+fn bind_from_host(root: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: &Path, device: &Device) -> Result<()> {
     let open = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
@@ -184,7 +185,13 @@ fn bind_from_host(root: BorrowedFd<'_>, device: &Device) -> Result<()> {
             reason: "the host has another device there".into(),
         });
     }
-    let on = open_or_create(root, &device.path, Place::File)?;
+    // The file just made is the one mounted on: its name is not looked up again.
+    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let on = match openat(parent, name, create, Mode::from_raw_mode(0o644)) {
+        Ok(made) => made,
+        Err(Errno::EXIST) => open_or_create(root, &device.path, Place::File)?,
+        Err(e) => return Err(fail("create a file for")(e)),
+    };
     attach_fd(tree.as_fd(), on.as_fd()).map_err(fail("bind the host's device to"))
 }
 
