@@ -54,6 +54,12 @@ pub enum Error {
         /// Its value.
         limit: u64,
     },
+    /// A zstd frame whose window, and so the decoder's memory, is over [`super::Limits::zstd_window_log`].
+    #[error("layer needs a zstd window over the limit of {limit_mib} MiB")]
+    ZstdWindow {
+        /// The largest window accepted.
+        limit_mib: u64,
+    },
     /// A system call for one entry failed: disk full, no right, name too long.
     #[error("{operation} {entry} in layer")]
     Write {

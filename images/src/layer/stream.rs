@@ -20,6 +20,8 @@ use crate::digest::{Algorithm, Digest, Hasher};
 
 const BUFFER_BYTES: usize = 256 << 10;
 const BUFFERS: usize = 4;
+/// libzstd's text for `ZSTD_error_frameParameter_windowTooLarge`; its error code does not come through `io::Error`.
+const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 /// How a layer blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,10 +85,13 @@ pub fn unpack(
             hasher: Hasher::new(algorithm),
             total: 0,
         };
-        let applied = apply(root, &mut source, limits).map_err(|e| as_format(e, compression))?;
+        let applied = apply(root, &mut source, limits).map_err(|e| as_format(e, compression, limits))?;
         // The digest covers what follows the end-of-archive blocks too.
         loop {
-            let rest = source.fill_buf().map_err(|e| stream_error(e, compression))?.len();
+            let rest = source
+                .fill_buf()
+                .map_err(|e| stream_error(e, compression, limits))?
+                .len();
             if rest == 0 {
                 break;
             }
@@ -260,14 +265,14 @@ impl BufRead for Source {
     }
 }
 
-fn as_format(error: Error, compression: Compression) -> Error {
+fn as_format(error: Error, compression: Compression, limits: &Limits) -> Error {
     match error {
-        Error::Stream { source, .. } => stream_error(source, compression),
+        Error::Stream { source, .. } => stream_error(source, compression, limits),
         other => other,
     }
 }
 
-fn stream_error(source: io::Error, compression: Compression) -> Error {
+fn stream_error(source: io::Error, compression: Compression, limits: &Limits) -> Error {
     if let Some(bomb) = source.get_ref().and_then(|e| e.downcast_ref::<Bomb>()) {
         return Error::Limit {
             entry: "behind the last".to_owned(),
@@ -278,6 +283,11 @@ fn stream_error(source: io::Error, compression: Compression) -> Error {
     let format = match compression {
         Compression::None => "tar",
         Compression::Gzip => "tar+gzip",
+        Compression::Zstd if source.to_string() == WINDOW_TOO_LARGE => {
+            return Error::ZstdWindow {
+                limit_mib: 1u64.checked_shl(limits.zstd_window_log).unwrap_or(0) >> 20,
+            };
+        }
         Compression::Zstd => "tar+zstd",
     };
     Error::Stream { format, source }
