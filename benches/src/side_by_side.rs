@@ -42,7 +42,10 @@ fn run() -> Result<(), String> {
             Some(name) => before.push((name.to_owned(), words)),
             None => contestants.push(Contestant {
                 name: name.to_owned(),
-                before: before.iter().find(|(of, _)| of == name).map(|(_, words)| words.clone()),
+                before: before
+                    .iter()
+                    .find(|(of, _)| of == name)
+                    .map(|(_, words)| words.clone()),
                 words,
                 times_us: Vec::with_capacity(rounds),
                 peak_kib: Vec::with_capacity(rounds),

@@ -14,7 +14,7 @@ pub enum Need {
 }
 
 impl Need {
-    fn is_met(self) -> bool {
+    pub(crate) fn is_met(self) -> bool {
         match self {
             Self::Root => rustix::process::geteuid().is_root(),
             Self::Program(name) => std::env::var_os("PATH").is_some_and(|path| {

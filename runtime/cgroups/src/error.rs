@@ -171,14 +171,6 @@ pub enum Error {
         /// From `bpf(2)`.
         source: io::Error,
     },
-    /// Out-of-memory notifications could not be set up.
-    #[error("cannot watch cgroup {} for out-of-memory kills", path.display())]
-    Watch {
-        /// The cgroup.
-        path: PathBuf,
-        /// From `eventfd(2)` or `inotify(7)`.
-        source: io::Error,
-    },
 }
 
 impl Error {

@@ -1,0 +1,72 @@
+//! The test VM: Debian's stock kernel under QEMU, with cgroup v2, every controller, and modules this host may lack.
+//!
+//! ```text
+//! kernel   package ─► vmlinuz, modules/        once, in target/testvm
+//! modules  names ─► files in loading order     from the `depends=` strings inside them
+//! initramfs   busybox, modules, init, files of the test ─► cpio
+//! qemu     boots it: ttyS0 is the console, ttyS1 takes commands and gives their output
+//! ```
+//!
+//! [`Vm::boot`] needs no KVM: without it QEMU emulates, and the guest is up in a few seconds. Boot one VM per test binary
+//! and run many commands in it. Dropping the [`Vm`] kills it.
+
+mod initramfs;
+mod kernel;
+mod modules;
+mod qemu;
+
+pub use qemu::{Output, Vm};
+
+use std::path::PathBuf;
+
+/// What containers need: overlayfs, bridges, and the parts of nftables that address translation uses.
+pub const CONTAINER_MODULES: &[&str] = &[
+    "overlay",
+    "bridge",
+    "br_netfilter",
+    "veth",
+    "dummy",
+    "tun",
+    "nf_conntrack",
+    "nf_nat",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_redir",
+    "nft_ct",
+    "nft_fib",
+    "nft_fib_inet",
+    "nft_reject",
+    "nft_reject_inet",
+    "nft_limit",
+    "nft_log",
+    "nf_conntrack_netlink",
+];
+
+/// What microVMs need: KVM nested in the VM (AMD's, as the emulated CPU), and the file system of their roots.
+pub const MICROVM_MODULES: &[&str] = &["irqbypass", "kvm", "kvm-amd", "tun", "erofs"];
+
+/// A VM to boot.
+#[derive(Clone, Debug)]
+pub struct VmConfig {
+    /// Memory, in MiB. The guest's root is a tmpfs, so files count towards it.
+    pub memory_mib: u32,
+    /// CPUs.
+    pub cpus: u32,
+    /// Files to put in: path here, path in the guest (missing directories are made), mode.
+    pub files: Vec<(PathBuf, String, u32)>,
+    /// Kernel modules to load at boot, in this order, each after those it depends on. Built-in ones are skipped.
+    pub modules: Vec<&'static str>,
+}
+
+impl Default for VmConfig {
+    fn default() -> Self {
+        Self {
+            memory_mib: 1024,
+            cpus: 2,
+            files: Vec::new(),
+            modules: Vec::new(),
+        }
+    }
+}
