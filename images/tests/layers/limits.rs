@@ -141,3 +141,26 @@ fn a_zstd_window_beyond_the_limit_is_named() {
     let (_tmp, root) = arena();
     unpack_with(&root, &with_window(23), Compression::Zstd, &Limits::default()).unwrap();
 }
+
+#[test]
+fn a_layer_may_end_behind_its_last_byte_of_data() {
+    if !root() {
+        return;
+    }
+    let data = b"umoci-insert(1) writes this";
+    let bytes = tar(|w| file(w, "f", data));
+    let data_ends = data.len() + bytes.windows(data.len()).position(|part| part == data).unwrap();
+    for (length, fine) in [
+        (data_ends, true),
+        (data_ends + 1, true),
+        (data_ends - 1, false),
+        (511, false),
+    ] {
+        let (_tmp, root) = arena();
+        let result = unpack(&root, &bytes[..length]);
+        assert_eq!(result.is_ok(), fine, "{length} bytes: {result:?}");
+        if fine {
+            assert_eq!(fs::read(root.join("f")).unwrap(), data);
+        }
+    }
+}
