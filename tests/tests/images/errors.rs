@@ -1,0 +1,89 @@
+//! Bad input: a message that names what and where, a code other than zero, nothing left behind.
+
+use berth_tests::{Berth, Need, Registry, require};
+
+use crate::fixture::{count, layout, oci};
+
+#[test]
+fn errors_name_what_and_where() {
+    if !require(&[Need::Root, Need::Program("docker-registry")]) {
+        return;
+    }
+    let (berth, registry) = (Berth::with_busybox(), Registry::start());
+    let absent = format!("{}/absent:1", registry.host());
+    let nobody = format!("127.0.0.1:{}/x:1", berth_tests::registry::free_port());
+    for (arguments, words) in [
+        (&["pull", "UPPER/case"][..], &["UPPER/case"][..]),
+        (&["pull", &absent], &[absent.as_str()]),
+        (&["pull", &nobody], &[nobody.as_str(), "refused"]),
+        (&["push", "nothing:here"], &["nothing:here"]),
+        (&["tag", "nothing:here", "x"], &["no such image: nothing:here"]),
+        (&["tag", "busybox", "a@sha256:00"], &["a@sha256:00"]),
+        (&["rmi", "nothing:here"], &["no such image: nothing:here"]),
+        (&["history", "nothing:here"], &["no such image: nothing:here"]),
+        (&["inspect", "nothing:here"], &["no such object: nothing:here"]),
+        (&["save", "-o", "/nowhere/x", "busybox"], &["/nowhere/x"]),
+        (&["load", "-i", "/nowhere/x"], &["/nowhere/x"]),
+        (&["import", "/nowhere/x"], &["/nowhere/x"]),
+        (
+            &["pull", "--all-tags", "busybox"],
+            &["--all-tags is not supported"],
+        ),
+    ] {
+        let output = berth.run(arguments);
+        assert_ne!(output.code, 0, "{arguments:?}");
+        assert_eq!(output.stdout.trim_matches(['[', ']', '\n']), "", "{arguments:?}");
+        for word in words {
+            assert!(output.stderr.contains(word), "{arguments:?}: {}", output.stderr);
+        }
+        assert!(
+            output.stderr.starts_with("berth: "),
+            "{arguments:?}: {}",
+            output.stderr
+        );
+    }
+    assert_eq!(count(&berth.root().join("ingest")), 0);
+}
+
+#[test]
+fn a_blob_damaged_in_the_registry_is_named_and_not_kept() {
+    let needs = [
+        Need::Root,
+        Need::Program("docker-registry"),
+        Need::Program("skopeo"),
+        Need::Program("umoci"),
+    ];
+    if !require(&needs) {
+        return;
+    }
+    let (berth, registry) = (Berth::new(), Registry::start());
+    let layout = layout(berth.scratch(), &["one", "two"]);
+    let image = registry.push_with_skopeo(&oci(&layout), "damaged:1");
+    let layers = crate::fixture::run(
+        "skopeo",
+        &["inspect", "--format", "{{index .Layers 1}}", &oci(&layout)],
+    );
+    let hex = layers.trim_start_matches("sha256:");
+    let stored = registry
+        .storage()
+        .join("docker/registry/v2/blobs/sha256")
+        .join(&hex[..2])
+        .join(hex)
+        .join("data");
+    let mut bytes = std::fs::read(&stored).expect("the registry stores the blob");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&stored, bytes).expect("damage the blob");
+
+    let output = berth.run(["pull", &image]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output.stderr.contains(hex) && output.stderr.contains("corrupt"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(count(&berth.root().join("ingest")), 0);
+    assert_eq!(count(&berth.root().join("layers")), 0);
+    assert!(!berth.root().join("blobs/sha256").join(hex).exists());
+    assert_eq!(berth.run(["images", "-q"]).ok(), "");
+}

@@ -1,0 +1,8 @@
+//! The image verbs of `berth` against Debian's docker-registry, with skopeo and umoci on the other side.
+
+mod archives;
+mod errors;
+mod fixture;
+mod login;
+mod store;
+mod transfer;
