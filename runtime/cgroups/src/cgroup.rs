@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::hierarchy::{Controller, ControllerSet, Hierarchy, Layout};
+use crate::parents;
 use crate::path::CgroupPath;
 
 /// Longest wait for a dying process to leave a cgroup that is being removed.
@@ -232,7 +233,8 @@ impl Making<'_> {
             }
             for ancestor in self.path.ancestors() {
                 match root.make_below(ancestor) {
-                    Ok(_) => {}
+                    Ok(true) => parents::mark(root, ancestor),
+                    Ok(false) => {}
                     Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                     Err(error) => return Err(failed(error)),
                 }

@@ -10,7 +10,8 @@
 
 pub mod error;
 
-pub mod path;
+pub mod parents;
+mod path;
 
 pub mod hierarchy;
 

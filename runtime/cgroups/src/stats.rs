@@ -35,6 +35,10 @@ pub struct CpuStats {
     pub system_ns: u64,
     /// Time used on each processor; v1 only.
     pub per_cpu_ns: Vec<u64>,
+    /// User time on each processor; v1 only.
+    pub per_cpu_user_ns: Vec<u64>,
+    /// System time on each processor; v1 only.
+    pub per_cpu_system_ns: Vec<u64>,
     /// Enforcement periods passed.
     pub periods: u64,
     /// Periods in which the quota ran out.
@@ -60,8 +64,16 @@ pub struct MemoryStats {
     pub swap_usage: u64,
     /// Swap limit in the same terms; `None` when unlimited or not accounted.
     pub swap_limit: Option<u64>,
+    /// Highest swap usage seen, in the terms of `swap_usage`; 0 when the kernel does not record it.
+    pub swap_peak: u64,
+    /// Times the swap limit was hit.
+    pub swap_failcnt: u64,
     /// Kernel memory.
     pub kernel_usage: u64,
+    /// Highest kernel memory seen; v1 only.
+    pub kernel_peak: u64,
+    /// Buffers of TCP sockets.
+    pub kernel_tcp_usage: u64,
     /// Times the limit was hit.
     pub failcnt: u64,
     /// Processes killed for lack of memory.
@@ -262,8 +274,9 @@ mod v1 {
             stats.cpu.usage_ns = counter(dir, "cpuacct.usage")?;
             stats.cpu.user_ns = counter(dir, "cpuacct.usage_user")?;
             stats.cpu.system_ns = counter(dir, "cpuacct.usage_sys")?;
-            let per_cpu = dir.read_if_present("cpuacct.usage_percpu")?.unwrap_or_default();
-            stats.cpu.per_cpu_ns = per_cpu.split_ascii_whitespace().flat_map(str::parse).collect();
+            stats.cpu.per_cpu_ns = list(dir, "cpuacct.usage_percpu")?;
+            stats.cpu.per_cpu_user_ns = list(dir, "cpuacct.usage_percpu_user")?;
+            stats.cpu.per_cpu_system_ns = list(dir, "cpuacct.usage_percpu_sys")?;
         }
         if let Some(dir) = cgroup.v1_dir(Controller::Cpu) {
             let stat = flat(dir, "cpu.stat")?;
@@ -298,6 +311,11 @@ mod v1 {
         Ok(stats)
     }
 
+    fn list(dir: &Dir, file: &str) -> Result<Vec<u64>> {
+        let text = dir.read_if_present(file)?.unwrap_or_default();
+        Ok(text.split_ascii_whitespace().flat_map(str::parse).collect())
+    }
+
     fn memory(dir: &Dir) -> Result<MemoryStats> {
         let raw = flat(dir, "memory.stat")?;
         let usage = counter(dir, "memory.usage_in_bytes")?;
@@ -309,7 +327,11 @@ mod v1 {
             limit: limit(dir, "memory.limit_in_bytes")?,
             swap_usage: counter(dir, "memory.memsw.usage_in_bytes")?,
             swap_limit: limit(dir, "memory.memsw.limit_in_bytes")?,
+            swap_peak: counter(dir, "memory.memsw.max_usage_in_bytes")?,
+            swap_failcnt: counter(dir, "memory.memsw.failcnt")?,
             kernel_usage: counter(dir, "memory.kmem.usage_in_bytes")?,
+            kernel_peak: counter(dir, "memory.kmem.max_usage_in_bytes")?,
+            kernel_tcp_usage: counter(dir, "memory.kmem.tcp.usage_in_bytes")?,
             failcnt: counter(dir, "memory.failcnt")?,
             oom_kills: 0,
             raw,
@@ -359,6 +381,8 @@ mod v2 {
                 user_ns: ns("user_usec"),
                 system_ns: ns("system_usec"),
                 per_cpu_ns: Vec::new(),
+                per_cpu_user_ns: Vec::new(),
+                per_cpu_system_ns: Vec::new(),
                 periods: count("nr_periods"),
                 throttled_periods: count("nr_throttled"),
                 throttled_ns: ns("throttled_usec"),
@@ -383,7 +407,11 @@ mod v2 {
             limit: limit(dir, "memory.max")?,
             swap_usage: counter(dir, "memory.swap.current")?,
             swap_limit: limit(dir, "memory.swap.max")?,
+            swap_peak: counter(dir, "memory.swap.peak")?,
+            swap_failcnt: flat(dir, "memory.swap.events")?.remove("max").unwrap_or_default(),
             kernel_usage: field("kernel"),
+            kernel_peak: 0,
+            kernel_tcp_usage: field("sock"),
             failcnt: events.get("max").copied().unwrap_or_default(),
             oom_kills: events.get("oom_kill").copied().unwrap_or_default(),
             raw,
