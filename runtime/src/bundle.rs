@@ -17,6 +17,8 @@ pub struct Bundle {
     pub dir: PathBuf,
     /// What `config.json` says.
     pub spec: Spec,
+    /// What was left out of it, for the caller to pass on.
+    pub warnings: Vec<String>,
 }
 
 impl Bundle {
@@ -27,8 +29,8 @@ impl Bundle {
     /// [`Error::Config`] names the field that does not parse.
     pub fn open(dir: &Path) -> Result<Self> {
         let dir = std::fs::canonicalize(dir).map_err(|e| Error::path("open bundle", dir, e))?;
-        let spec = parse_file(&dir.join("config.json"))?;
-        Ok(Self { dir, spec })
+        let (spec, warnings) = parse_with_capabilities(&dir.join("config.json"), "/process/capabilities")?;
+        Ok(Self { dir, spec, warnings })
     }
 }
 
@@ -38,6 +40,32 @@ impl Bundle {
 ///
 /// [`Error::Config`] names the field, or the line if the text is not JSON at all.
 pub fn parse_file<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    parse(&read(path)?, path)
+}
+
+/// Parses a JSON file that holds capabilities at the JSON pointer `at`: names no capability has are left out, with a
+/// warning.
+///
+/// # Errors
+///
+/// As [`parse_file`].
+pub fn parse_with_capabilities<T: DeserializeOwned>(path: &Path, at: &str) -> Result<(T, Vec<String>)> {
+    let text = read(path)?;
+    let first = parse(&text, path);
+    if first.is_ok() {
+        return first.map(|value| (value, Vec::new()));
+    }
+    // Looked at only when something is wrong: a second pass is not for the start path.
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return first.map(|value| (value, Vec::new()));
+    };
+    match value.pointer_mut(at).and_then(crate::capabilities::drop_unknown) {
+        Some(warning) => Ok((parse(value.to_string().as_bytes(), path)?, vec![warning])),
+        None => first.map(|value| (value, Vec::new())),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
     let length = std::fs::metadata(path)
         .map_err(|e| Error::path("open", path, e))?
         .len();
@@ -48,8 +76,7 @@ pub fn parse_file<T: DeserializeOwned>(path: &Path) -> Result<T> {
             why: "larger than 16 MiB".into(),
         });
     }
-    let text = std::fs::read(path).map_err(|e| Error::path("read", path, e))?;
-    parse(&text, path)
+    std::fs::read(path).map_err(|e| Error::path("read", path, e))
 }
 
 /// Parses JSON text of the specification; `path` is for messages.

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use berth_cgroups::{Cgroup, Hierarchy};
@@ -13,6 +14,7 @@ use crate::error::{Error, Result, Step};
 use crate::exec::{ExecOptions, ExecProcess};
 use crate::hooks;
 use crate::id::ContainerId;
+use crate::resources;
 use crate::state::{Record, StateRoot, Status, Verb};
 use crate::sync::{Channel, Message};
 
@@ -68,6 +70,8 @@ pub struct Created {
     pub console: Option<OwnedFd>,
     /// Names init; it is the caller's child and the caller's to wait for.
     pub init: OwnedFd,
+    /// What of the configuration was left out, and why.
+    pub warnings: Vec<String>,
 }
 
 /// A container that exists on this host.
@@ -78,6 +82,8 @@ pub struct Container {
     pub(crate) record: Record,
     /// With `start_at_once`: the socket init waits on.
     pub(crate) starter: Option<OwnedFd>,
+    /// The host's hierarchies, looked for once.
+    pub(crate) hierarchy: OnceLock<Hierarchy>,
 }
 
 impl Container {
@@ -110,6 +116,7 @@ impl Container {
             id: id.clone(),
             record,
             starter: None,
+            hierarchy: OnceLock::new(),
         })
     }
 
@@ -170,13 +177,20 @@ impl Container {
     ///
     /// The host has no cgroups at all.
     pub fn cgroup(&self) -> Result<Option<Cgroup>> {
-        let hierarchy = Hierarchy::detect()?;
-        Ok(Cgroup::open(&hierarchy, &self.record.cgroup).ok())
+        Ok(Cgroup::open(self.hierarchy()?, &self.record.cgroup).ok())
+    }
+
+    pub(crate) fn hierarchy(&self) -> Result<&Hierarchy> {
+        if let Some(known) = self.hierarchy.get() {
+            return Ok(known);
+        }
+        let found = Hierarchy::detect()?;
+        Ok(self.hierarchy.get_or_init(|| found))
     }
 
     pub(crate) fn wrong(&self, verb: Verb, status: Status) -> Error {
         Error::Wrong {
-            verb: verb.name(),
+            verb,
             id: self.id.to_string(),
             status,
         }
@@ -301,6 +315,7 @@ impl Container {
             }
             cgroup.remove()?;
         }
+        self.hierarchy()?.remove_made_parents(&self.record.cgroup);
         self.root.release(&self.id)?;
         if !self.record.poststop.is_empty() {
             let state = self.record.for_hooks(Status::Stopped, 0);
@@ -362,7 +377,9 @@ impl Container {
     /// A value the kernel refuses, naming the file.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
         self.require(Verb::Update)?;
-        Ok(self.require_cgroup()?.apply(resources)?)
+        Ok(self
+            .require_cgroup()?
+            .apply(&resources::with_default_devices(resources))?)
     }
 
     /// The state as the specification and `runc state` print it.

@@ -6,11 +6,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
 use berth_sys::clone::{Clone3, Forked, clone3};
 use berth_sys::pidfd::{self, Exit};
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType as Ns, LinuxResources};
+use oci_spec::runtime::{LinuxNamespaceType as Ns, LinuxResources};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::bundle::Bundle;
@@ -29,6 +30,8 @@ struct Undo<'a> {
     root: &'a StateRoot,
     id: &'a ContainerId,
     cgroup: Option<Cgroup>,
+    hierarchy: Option<Hierarchy>,
+    path: CgroupPath,
     init: Option<OwnedFd>,
     armed: bool,
 }
@@ -47,6 +50,9 @@ impl Drop for Undo<'_> {
             let _ = cgroup.kill();
             let _ = cgroup.remove();
         }
+        if let Some(hierarchy) = &self.hierarchy {
+            hierarchy.remove_made_parents(&self.path);
+        }
         let _ = self.root.release(self.id);
     }
 }
@@ -58,6 +64,7 @@ pub(crate) fn create(
     options: CreateOptions,
 ) -> Result<Created> {
     let spec = validate::check(Bundle::open(bundle)?)?;
+    check_privilege(&spec.namespaces)?;
     check_console(spec.process.terminal, &options.console)?;
     let plan = Plan::prepare(&spec.spec, &spec.bundle)?;
     let linux = spec.spec.linux().as_ref();
@@ -81,16 +88,18 @@ pub(crate) fn create(
         root,
         id,
         cgroup: None,
+        hierarchy: None,
+        path: cgroup_path.clone(),
         init: None,
         armed: true,
     };
     let mut record = record(id, &spec, cgroup_path, !options.start_at_once)?;
     root.save(id, &record)?;
-    let hierarchy = Hierarchy::detect()?;
-    undo.cgroup = Some(Cgroup::create(&hierarchy, &record.cgroup, resources)?);
+    let hierarchy = undo.hierarchy.insert(Hierarchy::detect()?);
+    undo.cgroup = Some(Cgroup::create(hierarchy, &record.cgroup, resources)?);
     let cgroup = undo.cgroup.as_ref().expect("made on the line above");
     if let Some(resources) = resources {
-        cgroup.apply(&with_default_devices(resources))?;
+        cgroup.apply(&crate::resources::with_default_devices(resources))?;
     }
     let entry = cgroup.entry()?;
 
@@ -167,17 +176,15 @@ pub(crate) fn create(
 
     let mut console = None;
     let mut hooked = false;
-    let heard = hear(
-        &parent,
-        pid,
-        &spec,
-        &record,
-        &mut console,
-        &mut hooked,
-        cgroup,
-        init,
-    );
+    let heard = hear(&parent, pid, &spec, &record, &mut console, &mut hooked, init);
     if let Err(error) = heard {
+        let error = if is_oom(cgroup) {
+            Error::InitOom {
+                limit: memory_limit(resources),
+            }
+        } else {
+            error
+        };
         if hooked {
             // config.md#posix-platform-hooks: what prestart set up, poststop takes down, also when create fails.
             let _ = hooks::run(
@@ -207,16 +214,17 @@ pub(crate) fn create(
         id: id.clone(),
         record,
         starter,
+        hierarchy: undo.hierarchy.take().map(OnceLock::from).unwrap_or_default(),
     };
     Ok(Created {
         container,
         console,
         init,
+        warnings: spec.warnings,
     })
 }
 
 /// Hears the child until it is ready.
-#[allow(clippy::too_many_arguments)] // one caller; a struct for it would only rename them
 fn hear(
     channel: &Channel,
     pid: i32,
@@ -224,7 +232,6 @@ fn hear(
     record: &Record,
     console: &mut Option<OwnedFd>,
     hooked: &mut bool,
-    cgroup: &Cgroup,
     init: &OwnedFd,
 ) -> Result<()> {
     loop {
@@ -249,13 +256,27 @@ fn hear(
             }
             None => {
                 let how = ended(init);
-                if cgroup.oom_kills().is_ok_and(|kills| kills > 0) {
-                    return Err(Error::InitOom);
-                }
                 return Err(Error::InitDied { how });
             }
         }
     }
+}
+
+/// Whether the memory limit struck: whatever the error then is, that is the reason for it.
+fn is_oom(cgroup: &Cgroup) -> bool {
+    cgroup.oom_kills().is_ok_and(|kills| kills > 0)
+}
+
+fn memory_limit(resources: Option<&LinuxResources>) -> Option<i64> {
+    resources?.memory().as_ref()?.limit().filter(|limit| *limit > 0)
+}
+
+/// One clear line before the first of many steps fails for the same reason.
+fn check_privilege(namespaces: &validate::Namespaces) -> Result<()> {
+    if rustix::process::geteuid().is_root() || namespaces.makes(Ns::User) {
+        return Ok(());
+    }
+    Err(Error::NotRoot)
 }
 
 fn ended(process: &OwnedFd) -> String {
@@ -271,38 +292,6 @@ fn ended(process: &OwnedFd) -> String {
 pub(crate) fn clone_first(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked> {
     // SAFETY: Container::create and Container::exec are documented to be called from a single-threaded process.
     unsafe { clone3(Clone3 { flags, cgroup }) }.step("clone", "init")
-}
-
-/// Devices every container may use whatever its rules say (config-linux.md#default-devices): type, major, minor.
-/// `/dev/null zero full random urandom tty console ptmx` and the terminals of its devpts.
-const DEFAULT_DEVICES: [(i64, Option<i64>); 9] = [
-    (1, Some(3)),
-    (1, Some(5)),
-    (1, Some(7)),
-    (1, Some(8)),
-    (1, Some(9)),
-    (5, Some(0)),
-    (5, Some(1)),
-    (5, Some(2)),
-    (136, None),
-];
-
-/// Rules that deny all and allow some would take away what the container's own `/dev` is made of, and its terminal.
-fn with_default_devices(resources: &LinuxResources) -> LinuxResources {
-    let mut resources = resources.clone();
-    let Some(rules) = resources.devices_mut().as_mut().filter(|rules| !rules.is_empty()) else {
-        return resources;
-    };
-    for (major, minor) in DEFAULT_DEVICES {
-        let mut rule = LinuxDeviceCgroup::default();
-        rule.set_allow(true)
-            .set_typ(Some(LinuxDeviceType::C))
-            .set_major(Some(major))
-            .set_minor(minor)
-            .set_access(Some("rwm".to_owned()));
-        rules.push(rule);
-    }
-    resources
 }
 
 pub(crate) fn check_console(terminal: bool, console: &Console) -> Result<()> {

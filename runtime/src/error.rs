@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::state::Status;
+use crate::state::{Status, Verb};
 
 /// Short for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,12 +35,9 @@ pub enum Error {
     #[error("not supported: {what}: {why}")]
     Unsupported { what: String, why: String },
     /// The verb does not fit what the container is doing.
-    #[error("cannot {verb} container \"{id}\": it is {status}")]
-    Wrong {
-        verb: &'static str,
-        id: String,
-        status: Status,
-    },
+    // Engines read these sentences too, so they are runc's.
+    #[error("{}", wrong(*verb, id, *status))]
+    Wrong { verb: Verb, id: String, status: Status },
     /// A step of the container's own process failed; the text is the child's whole chain.
     #[error("{step}: {why}")]
     Init { step: String, why: String },
@@ -48,10 +45,11 @@ pub enum Error {
     #[error("init ended during setup {how}")]
     InitDied { how: String },
     /// The kernel killed init for memory.
-    #[error(
-        "init was killed for lack of memory during setup; hint: the memory limit is below what init itself needs"
-    )]
-    InitOom,
+    #[error("init was killed for lack of memory during setup: memory limit too low{}", limit_text(*limit))]
+    InitOom { limit: Option<i64> },
+    /// The caller has no right to make what was asked for.
+    #[error("not permitted: a container without a user namespace of its own needs root; hint: run as root")]
+    NotRoot,
     /// A hook failed or took too long.
     #[error("{kind} hook {}: {why}", path.display())]
     Hook {
@@ -124,6 +122,31 @@ impl Error {
         }
         text
     }
+}
+
+fn wrong(verb: Verb, id: &str, status: Status) -> String {
+    use Status::{Paused, Running, Stopped};
+    match (verb, status) {
+        (Verb::Start, Running) => "cannot start an already running container".into(),
+        (Verb::Start, Stopped) => "cannot start a container that has stopped".into(),
+        (Verb::Start, _) => format!("cannot start a container in the {status} state"),
+        (Verb::Exec, Stopped) => "cannot exec in a stopped container".into(),
+        (Verb::Exec, Paused) => "cannot exec in a paused container (use --ignore-paused to override)".into(),
+        (Verb::Exec, _) => format!("cannot exec in a container in the {status} state"),
+        (Verb::Kill | Verb::Update, Stopped) => "container not running".into(),
+        (Verb::Pause, _) => format!("container not running or created: {status}"),
+        (Verb::Resume, _) => "container not paused".into(),
+        (Verb::Delete | Verb::ForceDelete, _) => {
+            format!("cannot delete container {id} that is not stopped: {status}")
+        }
+        (Verb::Kill | Verb::Update, _) => format!("cannot {} container {id}: it is {status}", verb.name()),
+    }
+}
+
+fn limit_text(limit: Option<i64>) -> String {
+    limit.map_or_else(String::new, |bytes| {
+        format!(" (linux.resources.memory.limit is {bytes} bytes)")
+    })
 }
 
 fn exec_cause(program: &str, cause: &io::Error) -> String {

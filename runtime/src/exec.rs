@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
+use berth_cgroups::{Cgroup, CgroupPath};
 use berth_sys::clone::Forked;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process};
 
 use crate::bundle::Bundle;
 use crate::container::{Console, Container, Stdio};
@@ -45,6 +45,8 @@ pub struct ExecProcess {
     pub pidfd: OwnedFd,
     /// The terminal's master with [`Console::Receive`].
     pub console: Option<OwnedFd>,
+    /// What of the process was left out, and why.
+    pub warnings: Vec<String>,
 }
 
 pub(crate) fn exec(container: &Container, process: &Process, options: ExecOptions) -> Result<ExecProcess> {
@@ -56,6 +58,13 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
     let mut spec = ProcessSpec::check(process, "process")?;
     // A process of exec has no file with inheritable bits in mind; left in, they come back through one (CVE-2022-29162).
     spec.capabilities.inheritable &= spec.capabilities.ambient;
+    let joins_user = container.record.namespaces & crate::validate::bit(LinuxNamespaceType::User) != 0;
+    let lacking = if joins_user {
+        None
+    } else {
+        crate::capabilities::lacking(process)
+    };
+    let warnings: Vec<String> = lacking.into_iter().collect();
     create::check_console(spec.terminal, &options.console)?;
     let console_socket = create::connect_console(&options.console)?;
     // The container's filter and personality hold for all its processes; config.json is where they are written.
@@ -70,7 +79,7 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
     let init = container
         .init()?
         .ok_or_else(|| container.wrong(Verb::Exec, Status::Stopped))?;
-    let hierarchy = Hierarchy::detect()?;
+    let hierarchy = container.hierarchy()?;
     let entry = match &options.cgroup {
         Some(below) => {
             let path = format!(
@@ -78,9 +87,9 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
                 container.record.cgroup.relative(),
                 below.trim_matches('/')
             );
-            Cgroup::open(&hierarchy, &CgroupPath::parse(path)?)?.entry()?
+            Cgroup::open(hierarchy, &CgroupPath::parse(path)?)?.entry()?
         }
-        None => Cgroup::open(&hierarchy, &container.record.cgroup)?.entry_beside(container.record.pid)?,
+        None => Cgroup::open(hierarchy, &container.record.cgroup)?.entry_beside(container.record.pid)?,
     };
     let streams = match options.stdio {
         Stdio::Inherit => None,
@@ -123,7 +132,12 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
     berth_sys::pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
     let result = finish(&parent, pid, console_socket.as_ref(), options.pid_file.as_deref());
     match result {
-        Ok(console) => Ok(ExecProcess { pid, pidfd, console }),
+        Ok(console) => Ok(ExecProcess {
+            pid,
+            pidfd,
+            console,
+            warnings,
+        }),
         Err(error) => {
             let _ = berth_sys::pidfd::send_signal(&pidfd, libc::SIGKILL);
             let _ = berth_sys::pidfd::wait(&pidfd);

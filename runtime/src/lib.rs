@@ -10,6 +10,7 @@
 //! wait forever for a lock one of them held. Call [`berth_sys::reexec::seal`] first thing in `main` (CVE-2019-5736).
 
 pub mod bundle;
+pub mod capabilities;
 pub mod container;
 mod create;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod hooks;
 pub mod id;
 pub mod init;
 pub mod process;
+mod resources;
 pub mod seccomp;
 pub mod state;
 pub mod sync;

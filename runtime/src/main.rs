@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     }
     let cli = commands::Cli::parse();
     let report = report::Report::new(&cli.global);
-    match commands::run(cli) {
+    match commands::run(cli, &report) {
         Ok(code) => code,
         Err(failure) => report.fatal(&failure.message, failure.code),
     }

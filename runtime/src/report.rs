@@ -32,19 +32,29 @@ impl Report {
 
     /// Writes `message` and gives the exit code back.
     pub fn fatal(&self, message: &str, code: u8) -> ExitCode {
-        let line = self.line(message);
-        if let Some(path) = &self.log {
-            let opened = OpenOptions::new().append(true).create(true).open(path);
-            if let Ok(mut file) = opened {
-                // The message is on stderr too; a full disk must not hide the exit code.
-                let _ = file.write_all(line.as_bytes());
-            }
-        }
+        // The message is on stderr too; a full disk must not hide the exit code.
+        let _ = self.log("error", message);
         let _ = writeln!(std::io::stderr(), "berth-runtime: {message}");
         ExitCode::from(code)
     }
 
-    fn line(&self, message: &str) -> String {
+    /// Passes warnings on: to the log if there is one, or to stderr.
+    pub fn warn(&self, messages: &[String]) {
+        for message in messages {
+            if !self.log("warning", message) {
+                let _ = writeln!(std::io::stderr(), "berth-runtime: warning: {message}");
+            }
+        }
+    }
+
+    /// Whether the log took it.
+    fn log(&self, level: &str, message: &str) -> bool {
+        let Some(path) = &self.log else { return false };
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.is_ok_and(|mut file| file.write_all(self.line(level, message).as_bytes()).is_ok())
+    }
+
+    fn line(&self, level: &str, message: &str) -> String {
         let time = jiff::Timestamp::now()
             .round(jiff::Unit::Second)
             .unwrap_or_default()
@@ -53,10 +63,10 @@ impl Report {
             LogFormat::Json => {
                 format!(
                     "{}\n",
-                    serde_json::json!({"level": "error", "msg": message, "time": time})
+                    serde_json::json!({"level": level, "msg": message, "time": time})
                 )
             }
-            LogFormat::Text => format!("time={time:?} level=error msg={message:?}\n"),
+            LogFormat::Text => format!("time={time:?} level={level} msg={message:?}\n"),
         }
     }
 }

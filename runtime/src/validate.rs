@@ -35,6 +35,8 @@ pub struct ContainerSpec {
     pub personality: Option<u64>,
     /// What was parsed, for those who check their own part.
     pub spec: Spec,
+    /// What of it is left out, and why.
+    pub warnings: Vec<String>,
 }
 
 /// Which namespaces are made and which are entered.
@@ -94,11 +96,11 @@ pub fn check(bundle: Bundle) -> Result<ContainerSpec> {
         return Err(Error::invalid("root.path", "is empty"));
     }
     let rootfs = bundle.dir.join(root.path());
-    let process = spec
+    let given = spec
         .process()
         .as_ref()
         .ok_or_else(|| Error::invalid("process", "is missing"))?;
-    let process = ProcessSpec::check(process, "process")?;
+    let process = ProcessSpec::check(given, "process")?;
     let linux = spec
         .linux()
         .as_ref()
@@ -111,6 +113,11 @@ pub fn check(bundle: Bundle) -> Result<ContainerSpec> {
     }
     let namespaces = namespaces(linux)?;
     names(&spec, &namespaces)?;
+    let mut warnings = bundle.warnings;
+    // In a user namespace of its own the first process has them all.
+    if !namespaces.has(Ns::User) {
+        warnings.extend(crate::capabilities::lacking(given));
+    }
     unsupported(linux)?;
     hooks(&spec)?;
     let (uid_map, gid_map) = id_maps(linux, &namespaces)?;
@@ -128,6 +135,7 @@ pub fn check(bundle: Bundle) -> Result<ContainerSpec> {
         sysctls,
         personality,
         spec,
+        warnings,
     })
 }
 
@@ -409,7 +417,11 @@ mod tests {
         let text = config.to_string();
         let dir = PathBuf::from("/bundle");
         let spec = crate::bundle::parse(text.as_bytes(), &dir.join("config.json"))?;
-        check(Bundle { dir, spec })
+        check(Bundle {
+            dir,
+            spec,
+            warnings: Vec::new(),
+        })
     }
 
     fn field(result: Result<ContainerSpec>) -> String {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use berth_runtime::{Error, StateRoot, Status};
+use berth_runtime::StateRoot;
 use clap::Args;
 
 use super::{Failure, Outcome, load, print};
@@ -48,14 +48,8 @@ pub fn state(root: &StateRoot, args: &IdArgs) -> Outcome {
 pub fn kill(root: &StateRoot, args: &KillArgs) -> Outcome {
     let number = signal_number(&args.signal)
         .ok_or_else(|| Failure::new(format!("unknown signal {:?}", args.signal)))?;
-    match load(root, &args.id)?.kill(number, args.all) {
-        // Engines look for these words to tell "gone already" from "cannot".
-        Err(Error::Wrong {
-            status: Status::Stopped,
-            ..
-        }) => Err(Failure::new("container not running")),
-        other => Ok(other.map(|()| ExitCode::SUCCESS)?),
-    }
+    load(root, &args.id)?.kill(number, args.all)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn delete(root: &StateRoot, args: &DeleteArgs) -> Outcome {

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::foreground::{Foreground, preserved};
 use super::{Failure, Outcome};
+use crate::report::Report;
 
 #[derive(Args)]
 pub struct CreateArgs {
@@ -67,18 +68,19 @@ fn options(args: CreateArgs, terminal_here: bool) -> Result<CreateOptions, Failu
     })
 }
 
-pub fn create(root: &StateRoot, args: CreateArgs) -> Outcome {
+pub fn create(root: &StateRoot, args: CreateArgs, report: &Report) -> Outcome {
     let id = ContainerId::new(args.id.as_str())?;
     let bundle = args.bundle.clone();
     let options = CreateOptions {
         seccomp_cache: Some(cache(root)),
         ..options(args, false)?
     };
-    Container::create(root, &id, &bundle, options)?;
+    let created = Container::create(root, &id, &bundle, options)?;
+    report.warn(&created.warnings);
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn run(root: &StateRoot, args: RunArgs) -> Outcome {
+pub fn run(root: &StateRoot, args: RunArgs, report: &Report) -> Outcome {
     let id = ContainerId::new(args.create.id.as_str())?;
     let bundle = args.create.bundle.clone();
     let here = !args.detach && args.create.console_socket.is_none() && {
@@ -99,6 +101,7 @@ pub fn run(root: &StateRoot, args: RunArgs) -> Outcome {
         ..options(args.create, here)?
     };
     let mut created = Container::create(root, &id, &bundle, options)?;
+    report.warn(&created.warnings);
     if let Err(error) = created.container.start() {
         let _ = created.container.delete(true);
         return Err(error.into());

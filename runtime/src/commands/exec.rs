@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth_runtime::bundle::{Bundle, parse_file};
+use berth_runtime::bundle::{Bundle, parse_with_capabilities};
 use berth_runtime::{Console, ExecOptions, StateRoot, Stdio};
 use clap::Args;
 use oci_spec::runtime::Process;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::foreground::{Foreground, preserved};
 use super::{Failure, Outcome, load};
+use crate::report::Report;
 
 #[derive(Args)]
 pub struct ExecArgs {
@@ -72,16 +73,17 @@ pub struct ExecArgs {
 /// Failures of exec have a code no program of the container's is likely to use.
 const EXEC_FAILED: u8 = 255;
 
-pub fn exec(root: &StateRoot, args: ExecArgs) -> Outcome {
-    run(root, args).map_err(|failure| Failure {
+pub fn exec(root: &StateRoot, args: ExecArgs, report: &Report) -> Outcome {
+    run(root, args, report).map_err(|failure| Failure {
         code: EXEC_FAILED,
         ..failure
     })
 }
 
-fn run(root: &StateRoot, args: ExecArgs) -> Outcome {
+fn run(root: &StateRoot, args: ExecArgs, report: &Report) -> Outcome {
     let container = load(root, &args.id)?;
-    let process = process(&args, &container.record().bundle)?;
+    let (process, warnings) = process(&args, &container.record().bundle)?;
+    report.warn(&warnings);
     let terminal = process.terminal().unwrap_or(false);
     let console = match args.console_socket {
         Some(path) => Console::Socket(path),
@@ -103,6 +105,7 @@ fn run(root: &StateRoot, args: ExecArgs) -> Outcome {
         Some(Foreground::prepare()?)
     };
     let started = container.exec(&process, options)?;
+    report.warn(&started.warnings);
     match foreground {
         Some(foreground) => foreground.wait(started.pidfd, started.console),
         None => Ok(ExitCode::SUCCESS),
@@ -110,9 +113,9 @@ fn run(root: &StateRoot, args: ExecArgs) -> Outcome {
 }
 
 /// The container's own process with what the flags change, as runc does it.
-fn process(args: &ExecArgs, bundle: &std::path::Path) -> Result<Process, Failure> {
+fn process(args: &ExecArgs, bundle: &std::path::Path) -> Result<(Process, Vec<String>), Failure> {
     if let Some(path) = &args.process {
-        return Ok(parse_file(path)?);
+        return Ok(parse_with_capabilities(path, "/capabilities")?);
     }
     if args.args.is_empty() {
         return Err(Failure::new("exec needs a program to run"));
@@ -151,7 +154,13 @@ fn process(args: &ExecArgs, bundle: &std::path::Path) -> Result<Process, Failure
             extend(&mut value["capabilities"][set], &caps);
         }
     }
-    serde_json::from_value(value).map_err(|e| Failure::new(format!("exec: {e}")))
+    let warnings = berth_runtime::capabilities::drop_unknown(&mut value["capabilities"]);
+    if value["capabilities"].is_null() {
+        // Looking for them made the key.
+        value["capabilities"] = json!({});
+    }
+    let process = serde_json::from_value(value).map_err(|e| Failure::new(format!("exec: {e}")))?;
+    Ok((process, warnings.into_iter().collect()))
 }
 
 fn extend(list: &mut Value, more: &[String]) {

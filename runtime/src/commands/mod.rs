@@ -5,6 +5,7 @@ mod create;
 mod events;
 mod exec;
 mod features;
+mod figures;
 mod foreground;
 mod list;
 mod spec;
@@ -15,6 +16,8 @@ use std::process::ExitCode;
 
 use berth_runtime::{Container, ContainerId, Error, StateRoot};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::report::Report;
 
 /// An OCI runtime: runs containers from bundles, with runc's command line.
 #[derive(Parser)]
@@ -120,7 +123,7 @@ impl Failure {
 pub type Outcome = Result<ExitCode, Failure>;
 
 /// Runs the verb.
-pub fn run(cli: Cli) -> Outcome {
+pub fn run(cli: Cli, report: &Report) -> Outcome {
     if cli.global.systemd_cgroup {
         return Err(Failure::new(
             "not supported: --systemd-cgroup: berth makes cgroups itself; use the cgroupfs driver",
@@ -128,13 +131,13 @@ pub fn run(cli: Cli) -> Outcome {
     }
     let root = StateRoot::new(cli.global.root);
     match cli.verb {
-        Verb::Create(args) => create::create(&root, args),
-        Verb::Run(args) => create::run(&root, args),
+        Verb::Create(args) => create::create(&root, args, report),
+        Verb::Run(args) => create::run(&root, args, report),
         Verb::Start(args) => control::start(&root, &args),
         Verb::State(args) => control::state(&root, &args),
         Verb::Kill(args) => control::kill(&root, &args),
         Verb::Delete(args) => control::delete(&root, &args),
-        Verb::Exec(args) => exec::exec(&root, args),
+        Verb::Exec(args) => exec::exec(&root, args, report),
         Verb::List(args) => list::list(&root, &args),
         Verb::Ps(args) => list::ps(&root, &args),
         Verb::Pause(args) => control::pause(&root, &args),

@@ -59,6 +59,18 @@ pub struct UpdateArgs {
     /// -1 lifts the limit
     #[arg(long, allow_hyphen_values = true)]
     pub pids_limit: Option<i64>,
+    /// Not supported: kernels since 5.4 have no such limit
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes, hide = true)]
+    pub kernel_memory: Option<i64>,
+    /// Bytes for TCP buffers; cgroup v1 only
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
+    pub kernel_memory_tcp: Option<i64>,
+    /// Not supported: berth does not manage resctrl groups
+    #[arg(long, hide = true)]
+    pub l3_cache_schema: Option<String>,
+    /// Not supported: berth does not manage resctrl groups
+    #[arg(long, hide = true)]
+    pub mem_bw_schema: Option<String>,
     /// The container
     pub id: String,
 }
@@ -87,6 +99,20 @@ pub fn update(root: &StateRoot, args: &UpdateArgs) -> Outcome {
 }
 
 fn resources(args: &UpdateArgs) -> Result<LinuxResources, Failure> {
+    for (flag, given) in [
+        ("--l3-cache-schema", args.l3_cache_schema.is_some()),
+        ("--mem-bw-schema", args.mem_bw_schema.is_some()),
+        ("--kernel-memory", args.kernel_memory.is_some()),
+    ] {
+        if given {
+            let why = if flag == "--kernel-memory" {
+                "kernels since 5.4 have no such limit"
+            } else {
+                "berth does not manage resctrl groups"
+            };
+            return Err(Failure::new(format!("not supported: {flag}: {why}")));
+        }
+    }
     let mut value = match &args.resources {
         Some(path) => {
             let text = if path == Path::new("-") {
@@ -118,6 +144,7 @@ fn resources(args: &UpdateArgs) -> Result<LinuxResources, Failure> {
     set("memory", "limit", args.memory.map(Into::into));
     set("memory", "reservation", args.memory_reservation.map(Into::into));
     set("memory", "swap", args.memory_swap.map(Into::into));
+    set("memory", "kernelTCP", args.kernel_memory_tcp.map(Into::into));
     set("pids", "limit", args.pids_limit.map(Into::into));
     let name = args.resources.clone().unwrap_or_else(|| "flags".into());
     Ok(parse(value.to_string().as_bytes(), &name)?)

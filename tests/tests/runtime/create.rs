@@ -21,7 +21,7 @@ fn a_created_container_waits_and_a_started_one_runs() {
     assert_eq!(bundle.state_field("status"), "running");
     let again = bundle.verb(&["start"]);
     assert!(
-        again.code == 1 && again.stderr.contains("it is running"),
+        again.code == 1 && again.stderr.contains("already running"),
         "{}",
         again.stderr
     );

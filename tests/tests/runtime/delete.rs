@@ -11,13 +11,60 @@ fn a_running_container_needs_force() {
     let _ = bundle.verb(&["run", "--detach"]).ok();
     let refused = bundle.verb(&["delete"]);
     assert!(
-        refused.code == 1 && refused.stderr.contains("it is running"),
+        refused.code == 1 && refused.stderr.contains("that is not stopped: running"),
         "{}",
         refused.stderr
     );
     let _ = bundle.verb(&["delete", "--force"]).ok();
     bundle.assert_clean();
     let _ = bundle.verb(&["delete", "--force"]).ok();
+}
+
+#[test]
+fn parents_of_the_cgroup_go_with_their_last_child_if_they_are_ours() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let mut first = Bundle::new(&["sleep", "1000"]);
+    let mut second = Bundle::new(&["sleep", "1000"]);
+    let ours = format!("{}-parent", first.id);
+    for bundle in [&mut first, &mut second] {
+        bundle.config["linux"]["cgroupsPath"] = format!("/{ours}/deep/{}", bundle.id).into();
+        let _ = bundle.verb(&["run", "--detach"]).ok();
+    }
+    let left = |name: &str| {
+        let roots = std::fs::read_dir("/sys/fs/cgroup")
+            .expect("cgroups")
+            .flatten()
+            .map(|e| e.path());
+        let all: Vec<_> = roots
+            .chain(["/sys/fs/cgroup".into()])
+            .map(|root| root.join(name))
+            .filter(|p| p.exists())
+            .collect();
+        all
+    };
+    // Not the maker of the parents is last, as it often is.
+    let _ = first.verb(&["delete", "--force"]).ok();
+    assert!(!left(&ours).is_empty(), "the second is still in it");
+    let _ = second.verb(&["delete", "--force"]).ok();
+    assert_eq!(left(&ours), Vec::<std::path::PathBuf>::new());
+
+    let others = format!("{}-others", first.id);
+    let root = if std::path::Path::new("/sys/fs/cgroup/pids").exists() {
+        "pids"
+    } else {
+        ""
+    };
+    let foreign = std::path::Path::new("/sys/fs/cgroup").join(root).join(&others);
+    std::fs::create_dir(&foreign).expect("a cgroup of somebody else's");
+    let mut third = Bundle::new(&["true"]);
+    third.config["linux"]["cgroupsPath"] = format!("/{others}/{}", third.id).into();
+    let ran = third.verb(&["run"]);
+    let stays = left(&others);
+    std::fs::remove_dir(&foreign).expect("empty and there");
+    let _ = ran.ok();
+    assert_eq!(stays, [foreign]);
 }
 
 #[test]

@@ -2,16 +2,23 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod features;
 mod guards;
 mod hooks;
 mod invalid;
 mod kill;
+mod listener;
+mod memory;
+mod messages;
 mod mounts;
 mod pause;
 mod process;
 mod run;
 mod seccomp;
+mod spec;
 mod terminal;
 mod time_namespace;
+mod update;
 mod user_namespace;

@@ -14,7 +14,7 @@ fn a_paused_container_stands_still_until_resumed() {
     assert_eq!(bundle.verb(&["pause"]).code, 1);
     let refused = bundle.output(&["exec", &bundle.id, "true"]);
     assert!(
-        refused.code == 255 && refused.stderr.contains("it is paused"),
+        refused.code == 255 && refused.stderr.contains("cannot exec in a paused container"),
         "{}",
         refused.stderr
     );

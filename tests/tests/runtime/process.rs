@@ -56,6 +56,46 @@ fn a_capability_the_host_lacks_is_left_out() {
 }
 
 #[test]
+fn unknown_and_lacking_capabilities_are_warned_of_and_left_out() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let mut bundle = Bundle::new(&["grep", "CapBnd", "/proc/self/status"]);
+    let lacking: Vec<u32> = (0..=40).filter(|n| !host_has(*n)).collect();
+    let all = json!(["CAP_FLY", "CAP_KILL", "CAP_SYS_RESOURCE"]);
+    bundle.config["process"]["capabilities"] = json!({"bounding": all, "permitted": all, "effective": all});
+    let ran = bundle.verb(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("warning: ignoring unknown capabilities: CAP_FLY"),
+        "{}",
+        ran.stderr
+    );
+    let warned = ran.stderr.contains("this host does not give: CAP_SYS_RESOURCE");
+    assert_eq!(warned, lacking.contains(&24), "{}", ran.stderr);
+
+    // With a log they go there, and stderr stays the program's.
+    let log = bundle.path().join("log");
+    let name = log.display().to_string();
+    let logged = bundle.output(&["--log", &name, "--log-format", "json", "run", &bundle.id]);
+    assert_eq!((logged.code, logged.stderr.as_str()), (0, ""));
+    let text = std::fs::read_to_string(log).expect("log");
+    assert!(
+        text.contains("\"level\":\"warning\"") && text.contains("CAP_FLY"),
+        "{text}"
+    );
+}
+
+/// Whether this process could hand capability `n` on.
+fn host_has(n: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").expect("status");
+    let line = status.lines().find(|l| l.starts_with("CapBnd")).expect("CapBnd");
+    let mask = u64::from_str_radix(line.split_whitespace().nth(1).expect("mask"), 16).expect("hexadecimal");
+    mask >> n & 1 == 1
+}
+
+#[test]
 fn limits_sysctls_names_and_times() {
     if !require(&[Need::Root]) {
         return;
