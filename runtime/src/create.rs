@@ -150,6 +150,7 @@ pub(crate) fn create(
                 pid = real;
                 undo.init = Some(pidfd);
                 pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
+                parent.go(pid)?;
             }
             Some(Message::Failed(failure)) => {
                 let _ = pidfd::wait(&intermediate);

@@ -130,7 +130,9 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
         }
     };
     berth_sys::pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
-    let result = finish(&parent, pid, console_socket.as_ref(), options.pid_file.as_deref());
+    let result = parent
+        .go(pid)
+        .and_then(|()| finish(&parent, pid, console_socket.as_ref(), options.pid_file.as_deref()));
     match result {
         Ok(console) => Ok(ExecProcess {
             pid,

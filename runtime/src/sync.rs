@@ -5,6 +5,7 @@
 //!   │ ── clone3 ─────────────────────────────► │
 //!   │                                          │   through an intermediate, when namespaces are joined that
 //!   │ ◄─────────────────── Init{pid} + pidfd ─ │   only children enter: it clones the rest and ends
+//!   │ ── Go ─────────────────────────────────► │
 //!   │ writes uid_map, gid_map                  │
 //!   │ ── Go ─────────────────────────────────► │   only with a new user namespace
 //!   │ ◄───────────────────────────────── Hooks │   only with prestart or createRuntime hooks

@@ -157,7 +157,8 @@ pub(crate) fn clone_sibling(
     }
     .step("clone", "init")?
     {
-        Forked::Child => Ok(()),
+        // The intermediate's word must be the first the parent hears, and we run beside it.
+        Forked::Child => channel.wait_go().map(drop),
         Forked::Parent { pid, pidfd } => {
             channel.say(&Message::Init { pid, pidfd })?;
             exit_now(0)
