@@ -364,6 +364,17 @@ mod tests {
         }
     }
 
+    /// CVE-2021-41103: states name paths and annotations.
+    #[test]
+    fn nobody_else_looks_into_the_state_root() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("tempdir");
+        let root = StateRoot::new(dir.path().join("state"));
+        root.claim(&ContainerId::new("a").expect("id")).expect("claim");
+        let mode = std::fs::metadata(root.path()).expect("root").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{mode:o}");
+    }
+
     #[test]
     fn an_id_is_taken_once_and_given_back() {
         let dir = tempfile::tempdir().expect("tempdir");
