@@ -36,7 +36,8 @@ fn on_cgroup_v2() {
         ln -s /t/berth-runtime /bin/rt";
     let _ = vm.run(setup).ok();
 
-    let checks: &[(&str, fn(&mut Vm))] = &[
+    type Check = fn(&mut Vm);
+    let checks: &[(&str, Check)] = &[
         ("the cgroup crate's own tests", cgroup_tests),
         ("the runtime's end-to-end tests", runtime_tests),
         ("limits are visible inside", limits_are_visible_inside),
