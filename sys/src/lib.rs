@@ -22,3 +22,4 @@ pub mod pty;
 pub mod reexec;
 pub mod seccomp;
 pub mod signals;
+pub mod working_directory;

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{FsMountFlags, MountAttrFlags, fsmount};
 
 use super::Error;
 
@@ -63,14 +61,8 @@ impl Rootfs {
                 source: e.into(),
             }
         };
-        let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("open overlay"))?;
-        for layer in lower {
-            // One option a layer (Linux 6.5): no page-size limit and nothing to quote in names.
-            fsconfig_set_string(fs.as_fd(), "lowerdir+", layer).map_err(failed("add layer"))?;
-        }
-        fsconfig_set_string(fs.as_fd(), "upperdir", upper).map_err(failed("set upper directory"))?;
-        fsconfig_set_string(fs.as_fd(), "workdir", work).map_err(failed("set work directory"))?;
-        fsconfig_create(fs.as_fd()).map_err(failed("create overlay"))?;
+        let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
+        let fs = crate::rootfs::created(&lower, upper, work).map_err(failed("create overlay"))?;
         let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
         let fd = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .map_err(failed("mount overlay"))?;
