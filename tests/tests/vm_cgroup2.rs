@@ -92,7 +92,11 @@ fn cgroup_tests(vm: &mut Vm) {
 }
 
 fn runtime_tests(vm: &mut Vm) {
-    let _ = vm.run_for("/t/deps/runtime", Duration::from_secs(600)).ok();
+    // Linux 6.1 has no idmapped tmpfs (6.3), which the guest's root is; runc is not in the VM.
+    let skip = "--skip an_idmapped_mount_shows_other_owners --skip runc_makes_the_same_mounts";
+    let _ = vm
+        .run_for(&format!("/t/deps/runtime {skip}"), Duration::from_secs(600))
+        .ok();
 }
 
 /// Writes the bundle of the container `id` that runs the shell script `args`, with `resources`.

@@ -30,6 +30,7 @@ pub const CONTAINER_MODULES: &[&str] = &[
     "nf_conntrack",
     "nf_nat",
     "nf_tables",
+    "nft_meta_bridge",
     "nft_chain_nat",
     "nft_nat",
     "nft_masq",
