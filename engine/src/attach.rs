@@ -274,26 +274,28 @@ impl Engine {
         verb: &'static str,
         wanted: Verb,
     ) -> Result<OwnedFd> {
-        let state = self.state(id)?;
         let wrong = |status| Error::Wrong {
             verb,
             name: config.name.to_string(),
             status,
         };
-        if !state.status.allows(wanted) {
-            return Err(wrong(state.status));
-        }
-        match protocol::connect(&self.paths.run_dir(id)) {
-            Ok(socket) => Ok(socket),
-            // It ended in between.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
-                Err(wrong(self.state(id)?.status))
+        loop {
+            let status = self.state(id)?.status;
+            if !status.allows(wanted) {
+                return Err(wrong(status));
             }
-            Err(e) => Err(Error::io(
-                "connect to",
-                self.paths.run_dir(id).join("shim.sock"),
-                e,
-            )),
+            match protocol::connect(&self.paths.run_dir(id)) {
+                Ok(socket) => return Ok(socket),
+                // At its end the shim closes its door, then writes the record: a moment until that can be read. A shim
+                // that died between the two is found out by its lock.
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(e) => {
+                    let path = self.paths.run_dir(id).join("shim.sock");
+                    return Err(Error::io("connect to", path, e));
+                }
+            }
         }
     }
 }

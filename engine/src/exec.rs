@@ -121,7 +121,12 @@ fn stdio(request: &ExecRequest) -> std::io::Result<Stdio> {
     ]))
 }
 
-fn process(config: &ContainerConfig, request: &ExecRequest, pid: i32) -> Result<serde_json::Value> {
+/// The OCI process of an exec, in a container whose init is `pid`.
+pub(crate) fn process(
+    config: &ContainerConfig,
+    request: &ExecRequest,
+    pid: i32,
+) -> Result<serde_json::Value> {
     let path = format!("/proc/{pid}/root");
     let root = rustix::fs::open(
         &path,

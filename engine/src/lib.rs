@@ -27,7 +27,7 @@ mod record;
 mod remove;
 mod start;
 pub mod stop;
-mod update;
+pub mod update;
 
 pub mod attach;
 pub mod exec;
@@ -35,6 +35,7 @@ pub mod logs;
 pub mod top;
 
 pub mod image_files;
+pub mod init;
 pub mod rootfs;
 pub mod shim;
 mod spec;

@@ -127,6 +127,11 @@ impl Paths {
         self.state.join("seccomp")
     }
 
+    /// `STATE/docker-init`, the program of `--init`.
+    pub fn init(&self) -> PathBuf {
+        self.state.join("docker-init")
+    }
+
     /// `STATE/locks`.
     pub fn locks(&self) -> PathBuf {
         self.state.join("locks")

@@ -25,7 +25,8 @@ pub(crate) fn shim_lives(paths: &Paths, id: &ContainerId) -> Result<bool> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         other => other.at("open", &path)?,
     };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    // Shared: two who ask at once must not take each other for the shim.
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => Ok(false),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
         Err(e) => Err(Error::io("lock", path, e)),
@@ -75,7 +76,7 @@ pub(crate) fn locked(paths: &Paths, id: &ContainerId) -> Result<State> {
         state.error = "the shim ended before its container".into();
         state.finished = Some(Timestamp::now());
         settle(&mut state);
-        record::save_state(paths, id, &state, Durability::Renamed)?;
+        record::save_state(paths, id, &state, Durability::Synced)?;
     }
     Ok(state)
 }

@@ -22,6 +22,16 @@ pub(crate) enum Durability {
     Renamed,
 }
 
+/// How a container's end is written: what somebody will ask for after a power cut, on the disk.
+pub(crate) fn last_words(config: &ContainerConfig) -> Durability {
+    // One that goes with its end has nothing to tell.
+    if config.host.auto_remove {
+        Durability::Renamed
+    } else {
+        Durability::Synced
+    }
+}
+
 /// Every container's id, in no order.
 pub(crate) fn ids(paths: &Paths) -> Result<Vec<ContainerId>> {
     let dir = paths.containers();
@@ -103,12 +113,7 @@ pub(crate) fn config(paths: &Paths, id: &ContainerId) -> Result<ContainerConfig>
 
 /// Writes what a container is.
 pub(crate) fn save_config(paths: &Paths, config: &ContainerConfig) -> Result<()> {
-    // A container that goes with its end has nothing to tell after a power cut.
-    let durability = if config.host.auto_remove {
-        Durability::Renamed
-    } else {
-        Durability::Synced
-    };
+    let durability = last_words(config);
     let path = paths.config(&config.id);
     let bytes = serde_json::to_vec(config).map_err(|source| Error::Damaged {
         path: path.clone(),

@@ -82,7 +82,8 @@ impl Engine {
             .open(&path)
             .at("create", &path)?;
         // Taken here and inherited: from now on there is no instant at which the shim exists without its lock.
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).at("lock", &path)?;
+        // Waits at most for who looks whether a shim lives, an instant; the file is new and no shim can have it.
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).at("lock", &path)?;
         let (ours, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

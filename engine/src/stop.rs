@@ -7,7 +7,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use crate::ContainerConfig;
 use crate::container::Verb;
 use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::flags::Signal;
 use crate::id::ContainerId;
 use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply, Request};
@@ -46,8 +46,11 @@ impl Engine {
             Err(Error::Wrong { .. }) => return Ok(()),
             other => other?,
         };
-        self.ask(&socket, &config, &Request::Stop { signal, timeout })
-            .map(drop)
+        match self.ask(&socket, &config, &Request::Stop { signal, timeout }) {
+            // It ended of itself while we asked.
+            Err(Error::ShimDied(_)) if !self.state(id).is_ok_and(|s| s.status.needs_shim()) => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Sends a signal to its init.
@@ -81,6 +84,9 @@ impl Engine {
     /// Blocks until the condition holds; its exit code.
     pub fn wait(&self, id: &ContainerId, condition: WaitCondition) -> Result<i32> {
         let config = self.config(id)?;
+        if condition == WaitCondition::Removed {
+            return self.wait_removed(id);
+        }
         let last = condition != WaitCondition::NextExit;
         match self.shim(id, &config, "wait for", Verb::Kill) {
             Ok(socket) => match self.ask(&socket, &config, &Request::Wait { last }) {
@@ -91,6 +97,31 @@ impl Engine {
             Err(Error::Wrong { .. }) => Ok(self.state(id)?.exit_code),
             Err(e) => Err(e),
         }
+    }
+
+    /// Until its directory is gone; the exit code it had then.
+    fn wait_removed(&self, id: &ContainerId) -> Result<i32> {
+        use rustix::fs::inotify;
+        let dir = self.paths.container(id);
+        let watch = inotify::init(inotify::CreateFlags::CLOEXEC).at("watch", &dir)?;
+        match inotify::add_watch(&watch, &dir, inotify::WatchFlags::DELETE_SELF) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::NOENT) => return Err(Error::NoSuchContainer(id.to_string())),
+            Err(e) => return Err(Error::io("watch", dir, e)),
+        }
+        // The watch stands: a removal from here on is not missed, not even while we wait for its end.
+        let code = match self.wait(id, WaitCondition::NotRunning) {
+            Err(Error::NoSuchContainer(_)) => 0,
+            other => other?,
+        };
+        while dir.exists() {
+            let mut event = [0u8; 512];
+            match rustix::io::read(&watch, &mut event) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(Error::io("watch", dir, e)),
+            }
+        }
+        Ok(code)
     }
 
     fn command(&self, id: &ContainerId, verb: &'static str, wanted: Verb, request: &Request) -> Result<()> {
@@ -108,8 +139,11 @@ impl Engine {
     ) -> Result<Option<i32>> {
         let name = || config.name.to_string();
         let gone = |_| Error::ShimDied(name());
-        protocol::transmit(socket, &request.encode(), SendFlags::empty()).map_err(gone)?;
+        // A shim at its end answers before it hears the question: its word is there although the way to it is cut.
+        let _ = protocol::transmit(socket, &request.encode(), SendFlags::empty());
         let mut buffer = vec![0; PACKET_MAX];
+        // The kernel tells of the cut first (ECONNRESET), then gives what was said.
+        let _ = protocol::receive(socket, &mut buffer, RecvFlags::PEEK);
         match protocol::receive(socket, &mut buffer, RecvFlags::empty()).map_err(gone)? {
             Packet::Reply(Reply::Done) => Ok(None),
             Packet::Reply(Reply::Exit { code }) => Ok(Some(code)),

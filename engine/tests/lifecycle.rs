@@ -1,129 +1,15 @@
 //! Containers from create to rm through the library, against the real kernel. Needs root and Debian's busybox-static.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use berth_engine::config::ImageOrigin;
-use berth_engine::flags::{NetworkMode, RestartPolicy, Signal};
+use berth_engine::flags::{RestartPolicy, Signal};
 use berth_engine::stop::WaitCondition;
-use berth_engine::{
-    ContainerId, CreateRequest, Engine, Error, HostConfig, ListOptions, LogOptions, Paths, RemoveOptions,
-    StartOptions, Status, StopOptions,
-};
+use berth_engine::{CreateRequest, Error, ListOptions, RemoveOptions, StartOptions, Status, StopOptions};
 use berth_images::config::RunConfig;
+use host::host;
 
-/// An engine of the test's own, with one busybox layer; everything goes with it.
-struct Host {
-    engine: Engine,
-    layer: PathBuf,
-    dir: tempfile::TempDir,
-}
-
-fn host() -> Option<Host> {
-    if !rustix::process::geteuid().is_root() || !std::path::Path::new("/bin/busybox").exists() {
-        assert!(
-            std::env::var_os("BERTH_TESTS_STRICT").is_none(),
-            "skipped: needs root and busybox"
-        );
-        eprintln!("skipped: needs root and busybox");
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let layer = dir.path().join("layer");
-    for sub in ["bin", "etc", "tmp", "proc", "sys", "dev"] {
-        std::fs::create_dir_all(layer.join(sub)).unwrap();
-    }
-    std::fs::copy("/bin/busybox", layer.join("bin/busybox")).unwrap();
-    for applet in ["sh", "true", "false", "echo", "sleep", "cat", "id", "kill"] {
-        std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
-    }
-    std::fs::write(
-        layer.join("etc/passwd"),
-        "root:x:0:0::/root:/bin/sh\nwww:x:33:33::/www:/bin/sh\n",
-    )
-    .unwrap();
-    std::fs::write(layer.join("etc/notes"), "not a program").unwrap();
-    let paths = Paths {
-        root: dir.path().join("root"),
-        state: dir.path().join("state"),
-    };
-    let engine = Engine::open(paths)
-        .unwrap()
-        .with_shim(env!("CARGO_BIN_EXE_berth-shim"));
-    Some(Host { engine, layer, dir })
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        for row in self
-            .engine
-            .list(&ListOptions {
-                all: true,
-                ..ListOptions::default()
-            })
-            .unwrap_or_default()
-        {
-            let _ = self.engine.remove(
-                &row.id,
-                RemoveOptions {
-                    force: true,
-                    volumes: true,
-                },
-            );
-        }
-    }
-}
-
-impl Host {
-    fn create(&self, command: &[&str], change: impl FnOnce(&mut CreateRequest)) -> ContainerId {
-        let mut request = CreateRequest {
-            image: "busybox".into(),
-            command: command.iter().map(ToString::to_string).collect(),
-            host: HostConfig {
-                network: NetworkMode::None,
-                ..HostConfig::default()
-            },
-            ..CreateRequest::default()
-        };
-        change(&mut request);
-        let origin = ImageOrigin {
-            name: "busybox".into(),
-            id: "sha256:00".into(),
-            layers: vec![self.layer.clone()],
-        };
-        self.engine
-            .create_from(&request, origin, &RunConfig::default())
-            .unwrap()
-            .id
-    }
-
-    fn start(&self, id: &ContainerId) {
-        self.engine
-            .start(id, &StartOptions::default())
-            .map_err(|e| e.chain())
-            .unwrap();
-    }
-
-    fn logs(&self, id: &ContainerId) -> String {
-        let mut text = String::new();
-        let mut sink = |e: &berth_engine::LogEntry| {
-            text.push_str(&e.text);
-            Ok(())
-        };
-        self.engine.logs(id, &LogOptions::default(), &mut sink).unwrap();
-        text
-    }
-
-    fn left(&self) -> Vec<String> {
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let here = self.dir.path().to_str().unwrap();
-        mounts
-            .lines()
-            .filter(|l| l.contains(here))
-            .map(str::to_owned)
-            .collect()
-    }
-}
+mod host;
 
 #[test]
 fn runs_logs_waits_and_is_removed() {

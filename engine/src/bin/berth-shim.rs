@@ -1,9 +1,15 @@
-//! One shim per container: holds its streams, writes its log, records its end.
+//! One shim per container: holds its streams, writes its log, records its end. Under the name `docker-init` it is a
+//! container's PID 1 (`--init`).
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let args: Vec<std::ffi::OsString> = args.collect();
+    if berth_engine::init::is_init(&name) {
+        return ExitCode::from(berth_engine::init::main(&args));
+    }
     // CVE-2019-5736: what clones into containers runs from a file they cannot write. berth executes it that way already.
     if berth_sys::reexec::seal().is_err() {
         return ExitCode::from(125);

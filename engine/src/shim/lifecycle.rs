@@ -1,7 +1,7 @@
 //! The two ends of a container's run: everything begun in order, undone in reverse when a step fails, and ended.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use berth_runtime::{Console, Container, CreateOptions, Stdio};
 use jiff::Timestamp;
@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::config::ContainerConfig;
-use crate::container::{State, Status};
+use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{MountKind, NetworkMode, Propagation};
 use crate::network::{self, AttachRequest, Attachment, Endpoint, NetnsSource, dns::Responder};
@@ -119,6 +119,14 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
     state.finished = None;
     state.oom_killed = false;
     state.exit_code = 0;
+    state.health = config
+        .healthcheck
+        .as_ref()
+        .and_then(|check| check.command())
+        .map(|_| Health {
+            status: "starting".into(),
+            ..Health::default()
+        });
     if let Some(attachment) = &attachment {
         state.endpoints = attachment.endpoints.clone();
         state.ports = attachment.ports.clone();
@@ -304,13 +312,15 @@ pub(super) fn end(
     if again {
         state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
     } else {
-        let _ = std::fs::remove_file(socket_path(paths, config));
+        // Before the record: once that says "exited" the name may be the next shim's.
+        let _ = std::fs::remove_file(paths.run_dir(&config.id).join("shim.sock"));
     }
-    record::save_state(paths, &config.id, state, Durability::Renamed)
-}
-
-fn socket_path(paths: &Paths, config: &ContainerConfig) -> PathBuf {
-    paths.run_dir(&config.id).join("shim.sock")
+    let durability = if again {
+        Durability::Renamed
+    } else {
+        record::last_words(config)
+    };
+    record::save_state(paths, &config.id, state, durability)
 }
 
 fn oom_killed(config: &ContainerConfig) -> bool {

@@ -8,6 +8,7 @@
 //!
 //! Single-threaded; blocks in poll(2) alone.
 
+mod health;
 pub(crate) mod lifecycle;
 mod log;
 pub(crate) mod protocol;

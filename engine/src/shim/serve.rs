@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::Errand;
+use super::health::Monitor;
 use super::lifecycle::{self, Running};
 use super::log::Log;
 use super::protocol::{self, Failure, PACKET_MAX, Packet, Reply, Request, STDERR, STDOUT};
@@ -40,6 +41,8 @@ struct Client {
     stderr: bool,
     /// Wants Exit: at the next end, or at the last only.
     waits: Option<Wait>,
+    /// It has said what it wants.
+    asked: bool,
     /// Packets its socket had no room for.
     pending: VecDeque<Vec<u8>>,
     gone: bool,
@@ -60,6 +63,7 @@ impl Client {
             stdout: false,
             stderr: false,
             waits: None,
+            asked: false,
             pending,
             gone: false,
         }
@@ -107,6 +111,7 @@ struct Shim {
     input: Vec<u8>,
     input_ended: bool,
     kill_at: Option<Instant>,
+    health: Option<Monitor>,
 }
 
 /// Starts the container and serves it until its end.
@@ -127,6 +132,7 @@ pub(super) fn run(errand: Errand) -> Result<()> {
             return Err(e);
         }
     };
+    starter.asked = true;
     shim.clients.push(starter);
     let mut running = match lifecycle::begin(&shim.errand.paths, &shim.config, &mut shim.state) {
         Ok(running) => running,
@@ -172,7 +178,7 @@ pub(super) fn run(errand: Errand) -> Result<()> {
                 &shim.errand.paths,
                 &shim.errand.id,
                 &shim.state,
-                Durability::Renamed,
+                record::last_words(&shim.config),
             )?;
             return shim.finish(code);
         }
@@ -205,6 +211,7 @@ fn prepare(errand: Errand) -> Result<Shim> {
         input: Vec::new(),
         input_ended: false,
         kill_at: None,
+        health: None,
     })
 }
 
@@ -240,6 +247,7 @@ impl Shim {
     /// Until init has ended and what it wrote is taken; its exit code.
     fn serve(&mut self, running: &mut Running) -> i32 {
         let mut buffer = vec![0u8; PACKET_MAX];
+        self.health = Monitor::new(&self.config, Instant::now());
         loop {
             let ready = self.wait(running);
             let Some(ready) = ready else { continue };
@@ -256,6 +264,9 @@ impl Shim {
                 && let Some(responder) = &mut running.responder
             {
                 responder.ready(Instant::now());
+            }
+            if ready.health {
+                self.check_health(running);
             }
             for i in 0..self.clients.len() {
                 if ready.clients.get(i) == Some(&true) {
@@ -281,6 +292,23 @@ impl Shim {
                 let _ = self.log.finish();
                 return code;
             }
+        }
+    }
+
+    /// Moves the health check on and records what it found.
+    fn check_health(&mut self, running: &Running) {
+        let Some(monitor) = &mut self.health else { return };
+        let health = self.state.health.get_or_insert_default();
+        let before = health.status.clone();
+        let may_start = self.state.status == Status::Running;
+        let paths = &self.errand.paths;
+        if !monitor.step(&running.container, paths, &self.config, may_start, health) {
+            return;
+        }
+        let after = health.status.clone();
+        self.save();
+        if before != after {
+            self.note(&format!("health_status: {after}"), &[]);
         }
     }
 
@@ -319,6 +347,14 @@ impl Shim {
             fds.push(PollFd::from_borrowed_fd(borrow(r), PollFlags::IN));
             fds.len() - 1
         });
+        let probes = fds.len();
+        if let Some(health) = &self.health {
+            fds.extend(
+                health
+                    .descriptors()
+                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            );
+        }
         let first_client = fds.len();
         for client in &self.clients {
             let read = if input { none } else { PollFlags::IN };
@@ -331,6 +367,7 @@ impl Shim {
         }
         let deadline = [
             self.kill_at,
+            self.health.as_ref().and_then(Monitor::deadline),
             running.responder.as_ref().and_then(Responder::deadline),
         ]
         .into_iter()
@@ -353,6 +390,14 @@ impl Shim {
                     .responder
                     .as_ref()
                     .and_then(Responder::deadline)
+                    .is_some_and(|at| now >= at),
+            health: fds[probes..first_client]
+                .iter()
+                .any(|fd| !fd.revents().is_empty())
+                || self
+                    .health
+                    .as_ref()
+                    .and_then(Monitor::deadline)
                     .is_some_and(|at| now >= at),
             clients: fds[first_client..]
                 .iter()
@@ -417,11 +462,14 @@ impl Shim {
         }
     }
 
-    fn accept(&mut self) {
+    /// Takes one client in; false when none waits.
+    fn accept(&mut self) -> bool {
         let flags = rustix::net::SocketFlags::CLOEXEC;
-        if let Ok(socket) = rustix::net::accept_with(&self.listener, flags) {
-            self.clients.push(Client::new(socket));
+        match rustix::net::accept_with(&self.listener, flags) {
+            Ok(socket) => self.clients.push(Client::new(socket)),
+            Err(_) => return false,
         }
+        true
     }
 
     fn hear(&mut self, i: usize, running: Option<&mut Running>, buffer: &mut [u8]) {
@@ -437,6 +485,7 @@ impl Shim {
             }
             (Packet::Stdin(_), _) => {}
             (Packet::Request(request), running) => {
+                self.clients[i].asked = true;
                 let answer = self.obey(i, &request, running);
                 if let Some(reply) = answer {
                     self.clients[i].say(&reply.encode());
@@ -613,11 +662,15 @@ impl Shim {
             remove::erase(&self.errand.paths, &self.errand.id, Some(&self.config), true)?;
             self.note("destroy", &[]);
         }
-        // Who connected but was not yet accepted gets the answer too.
-        self.accept();
+        // Who connected gets the answer, whether accepted or not and whether its question has come yet or not: whatever
+        // it asks, this is the answer.
+        while self.accept() {}
         let mut buffer = vec![0u8; PACKET_MAX];
         for i in 0..self.clients.len() {
             self.hear(i, None, &mut buffer);
+            if !self.clients[i].asked {
+                self.clients[i].waits = Some(Wait::Last);
+            }
         }
         self.exited(code, Wait::Last);
         let until = Instant::now() + LINGER;
@@ -646,6 +699,7 @@ struct Ready {
     err: bool,
     input: bool,
     dns: bool,
+    health: bool,
     clients: Vec<bool>,
 }
 

@@ -12,9 +12,12 @@ use serde_json::{Value, json};
 
 use crate::config::ContainerConfig;
 use crate::error::{Error, Result};
-use crate::flags::{NetworkMode, Seccomp, SecurityOpt, UtsMode};
+use crate::flags::{NetworkMode, PidMode, Seccomp, SecurityOpt, UtsMode};
 use crate::image_files::{self, Identity};
 use crate::paths::Paths;
+
+/// Where the host mounts the memory controller of cgroup v1, the only one that knows the switch.
+const MEMORY_V1: &str = "/sys/fs/cgroup/memory/memory.oom_control";
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -50,11 +53,41 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
             return invalid("environment or command", "it holds a NUL byte");
         }
     }
-    if host.init {
-        return Err(Error::Unsupported {
-            what: "--init".into(),
-            why: "berth has no init to put into containers yet".into(),
-        });
+    if host.init && matches!(host.pid, PidMode::Host | PidMode::Container(_)) {
+        return invalid(
+            "--init",
+            "the container's program is PID 1 of no namespace of its own",
+        );
+    }
+    if host.oom_kill_disable {
+        if host.resources.memory.is_none() {
+            // Everything on the host would wait for memory, not this container alone.
+            return invalid("--oom-kill-disable", "it needs a memory limit");
+        }
+        if !Path::new(MEMORY_V1).exists() {
+            return Err(Error::Unsupported {
+                what: "--oom-kill-disable".into(),
+                why: "cgroup v2 cannot switch the OOM killer off".into(),
+            });
+        }
+    }
+    if host.log.max_file == 0 {
+        return invalid(
+            "log option max-file",
+            "it counts the file being written: at least 1",
+        );
+    }
+    if host.log.max_size.is_some_and(|size| size.0 == 0) {
+        return invalid("log option max-size", "it must be more than 0");
+    }
+    if host.log.max_file > 1 && host.log.max_size.is_none() {
+        return invalid(
+            "log option max-file",
+            "it needs max-size: nothing else rotates the log",
+        );
+    }
+    if host.log.disabled && host.log.max_size.is_some() {
+        return invalid("log options", "the driver none takes none");
     }
     if host.auto_remove && host.restart != crate::flags::RestartPolicy::No {
         return invalid("restart policy", "it conflicts with --rm");
@@ -94,6 +127,9 @@ pub(crate) fn build(
     let mut limits = resources::limits(&host.resources)?;
     let (devices, rules) = resources::devices(host)?;
     limits["devices"] = json!(rules);
+    if host.oom_kill_disable {
+        limits["memory"]["disableOOMKiller"] = json!(true);
+    }
     let unconfined_paths = host.privileged || host.security.contains(&SecurityOpt::SystemPathsUnconfined);
     let mut linux = json!({
         "namespaces": namespaces::all(config, paths, netns)?,
@@ -108,9 +144,14 @@ pub(crate) fn build(
     if let Some(seccomp) = seccomp(config, &caps)? {
         linux["seccomp"] = seccomp;
     }
+    let args = if host.init {
+        crate::init::wrap(config.args())
+    } else {
+        config.args()
+    };
     let mut spec = json!({
         "ociVersion": "1.2.0",
-        "process": process(config, &identity, &caps, config.args()),
+        "process": process(config, &identity, &caps, args),
         "root": { "path": "rootfs", "readonly": host.read_only },
         "mounts": mounts::all(config, paths)?,
         "linux": linux,

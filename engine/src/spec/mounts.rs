@@ -88,6 +88,15 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
             ));
         }
     }
+    if host.init {
+        let source = crate::init::program(paths)?;
+        mounts.push(mount(
+            "bind",
+            &text(&source)?,
+            crate::init::TARGET,
+            &["bind", "rprivate", "ro", "nosuid", "nodev"],
+        ));
+    }
     // A mount below another comes after it, in whatever order the user wrote them.
     let mut ordered: Vec<&MountSpec> = user.iter().collect();
     ordered.sort_by_key(|m| m.target.components().count());
