@@ -104,16 +104,13 @@ impl Engine {
             .arg(&self.paths.root)
             .arg(&self.paths.state)
             .arg(config.id.as_str())
-            .arg(lock.as_raw_fd().to_string())
-            .arg(theirs.as_raw_fd().to_string())
             .arg(streams.to_string())
             .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            // Handed over as standard streams: a descriptor left open over exec by number would also go to whatever another
+            // thread starts meanwhile, and a lock in a second process says for ever that the shim lives.
+            .stdin(Stdio::from(OwnedFd::from(lock)))
+            .stdout(Stdio::from(theirs))
             .stderr(Stdio::null());
-        for fd in [lock.as_raw_fd(), theirs.as_raw_fd()] {
-            berth_sys::fds::set_cloexec(fd, false).at("prepare", "berth-shim")?;
-        }
         command.spawn().at("execute", &program)?;
         Ok(ours)
     }

@@ -14,9 +14,9 @@ mod log;
 pub(crate) mod protocol;
 mod serve;
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
 use crate::paths::Paths;
 
@@ -33,7 +33,8 @@ pub(crate) struct Errand {
     pub(crate) streams: u8,
 }
 
-/// The shim's main. `args` are those after the program's name: root, state, id, lock, socket, streams.
+/// The shim's main. `args` are those after the program's name: root, state, id, streams. Standard input is the lock,
+/// standard output the starter's socket; both are /dev/null from then on.
 pub fn main(args: &[std::ffi::OsString]) -> Result<()> {
     let errand = errand(args)?;
     // A session of its own: a terminal that hangs up takes berth along, never the container.
@@ -46,28 +47,32 @@ fn errand(args: &[std::ffi::OsString]) -> Result<Errand> {
         what: "arguments of berth-shim".into(),
         why: why.into(),
     };
-    let [root, state, id, lock, socket, streams] = args else {
+    let [root, state, id, streams] = args else {
         return Err(bad("it is started by berth alone"));
     };
     let text = |arg: &std::ffi::OsString| arg.to_str().map(str::to_owned).ok_or_else(|| bad("not UTF-8"));
+    let (_lock, starter) = inherited().at("take over", "the lock and socket of berth-shim")?;
     Ok(Errand {
         paths: Paths {
             root: root.into(),
             state: state.into(),
         },
         id: text(id)?.parse().map_err(|_| bad("no container id"))?,
-        _lock: inherited(&text(lock)?).ok_or_else(|| bad("no lock"))?,
-        starter: inherited(&text(socket)?).ok_or_else(|| bad("no socket"))?,
+        _lock,
+        starter,
         streams: text(streams)?.parse().map_err(|_| bad("no streams"))?,
     })
 }
 
-#[allow(unsafe_code)] // a descriptor that came by number has no owner yet
-fn inherited(number: &str) -> Option<OwnedFd> {
-    let fd = number.parse::<i32>().ok().filter(|fd| *fd > 2)?;
-    berth_sys::fds::set_cloexec(fd, true).ok()?;
-    // SAFETY: the call above proved that it is open; berth passes each number once and nothing here has opened any yet.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+/// What came as standard input and output, moved out of the way of what expects streams there.
+fn inherited() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    use rustix::fs::{Mode, OFlags};
+    let lock = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok((lock, socket))
 }
 
 /// The runtime's name of a container.
