@@ -20,15 +20,16 @@ use crate::config::ContainerConfig;
 use crate::paths::Paths;
 
 /// A detached overlay mount over `layers`, lowest first.
-pub fn overlay(layers: &[PathBuf], upper: &Path, work: &Path) -> io::Result<OwnedFd> {
+pub fn overlay(
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     // overlayfs wants the uppermost first.
     let lower: Vec<&Path> = layers.iter().rev().map(PathBuf::as_path).collect();
     let context = created(&lower, upper, work)?;
-    Ok(fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )?)
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
 /// The context of a created overlay over `lower`, uppermost first.
@@ -111,6 +112,7 @@ pub fn mount(paths: &Paths, config: &ContainerConfig, target: &Path) -> io::Resu
         &config.image.layers,
         &paths.upper(&config.id),
         &paths.work(&config.id),
+        MountAttrFlags::empty(),
     )?;
     Ok(move_mount(
         &tree,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, MountAttrFlags, fsmount};
+use rustix::mount::MountAttrFlags;
 
 use super::Error;
 
@@ -55,17 +55,13 @@ impl Rootfs {
     /// `lower` is ordered from the top layer down. The caller holds the container's lock, so that nobody mounts `upper`
     /// a second time.
     pub fn of_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Rootfs, Error> {
-        let failed = |step| {
-            move |e: Errno| Error::Mount {
-                step,
-                source: e.into(),
-            }
-        };
-        let lower: Vec<&Path> = lower.iter().map(PathBuf::as_path).collect();
-        let fs = crate::rootfs::created(&lower, upper, work).map_err(failed("create overlay"))?;
+        let layers: Vec<PathBuf> = lower.iter().rev().cloned().collect();
+        // Who copies runs nothing and opens no device of it.
         let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-        let fd = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-            .map_err(failed("mount overlay"))?;
+        let fd = crate::rootfs::overlay(&layers, upper, work, attributes).map_err(|source| Error::Mount {
+            step: "overlay",
+            source,
+        })?;
         Ok(Rootfs { fd })
     }
 

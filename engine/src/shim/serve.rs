@@ -538,7 +538,7 @@ impl Shim {
                 self.state.stopped_by_user = true;
                 self.save();
                 self.clients[i].waits = Some(Wait::Last);
-                let Some(running) = running else { return None };
+                let running = running?;
                 if let Ok(seconds) = u64::try_from(*timeout) {
                     self.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
                 }
