@@ -56,10 +56,12 @@ const INTERNAL: Set = Set {
     data: None,
     interval: false,
 };
+/// Which bridge has an address. With br_netfilter a frame that stays on a bridge has no incoming link left when it is
+/// masqueraded, so a network's way back to itself is found by this, not by the link.
 const SUBNETS: Set = Set {
     name: "subnets",
     key: (IPV4, 4),
-    data: None,
+    data: Some((IFNAME, 16)),
     interval: true,
 };
 const TARGET: (u32, u32) = (IPV4 << 6 | SERVICE, 8);
@@ -196,7 +198,7 @@ fn publish(batch: &mut Batch) {
     for (chain, hook) in [("prerouting", 0), ("output", 3)] {
         batch.chain(INET, base(chain, "nat", hook, -100));
         batch.rule(INET, chain, |rule| {
-            rule.ipv4().to_this_host().verdict(Verdict::Jump("publish"));
+            rule.ipv4().local_destination().verdict(Verdict::Jump("publish"));
         });
     }
 }
@@ -249,12 +251,14 @@ fn masquerade(batch: &mut Batch) {
     batch.rule(INET, "postrouting", |rule| {
         rule.ipv4()
             .payload(NETWORK, SOURCE_AT, 4, reg::A)
-            .lookup(SUBNETS.name, reg::A);
+            .map(SUBNETS.name, reg::A, reg::A);
         rule.oifname(reg::A).lookup_not(BRIDGES.name, reg::A).masquerade();
     });
     // A container that calls its network's published port: the answer must come back through the host.
     batch.rule(INET, "postrouting", |rule| {
-        rule.iifname(reg::A)
+        rule.ipv4()
+            .payload(NETWORK, SOURCE_AT, 4, reg::A)
+            .map(SUBNETS.name, reg::A, reg::A)
             .oifname(reg::B)
             .lookup(SAME.name, reg::A)
             .translated()
@@ -269,13 +273,13 @@ pub(super) fn network(batch: &mut Batch, change: Change, network: &Network) {
     batch.elements(change, INET, BRIDGES.name, &[(bridge.clone(), None)]);
     batch.elements(change, INET, SAME.name, &[(pair, None)]);
     if network.internal {
-        batch.elements(change, INET, INTERNAL.name, &[(bridge, None)]);
+        batch.elements(change, INET, INTERNAL.name, &[(bridge.clone(), None)]);
     } else {
         let first = network.subnet.network().octets();
         let end = u32::from(network.subnet.broadcast())
             .saturating_add(1)
             .to_be_bytes();
-        batch.interval(change, INET, SUBNETS.name, &first, &end);
+        batch.interval(change, INET, SUBNETS.name, (&first, &end), &bridge);
     }
 }
 

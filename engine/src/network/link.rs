@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -181,12 +182,25 @@ impl Links {
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
             ]),
         ];
-        self.send(vec![Request {
+        // A container may call its own published port. With br_netfilter the bridge itself turns the frame round, and
+        // without hairpin mode would not send it out by the port it came in. The kernel reads a port's settings when a
+        // link is changed, not when it is made: a message of its own, in the same datagram.
+        let mut hairpin = LinkMessage::default();
+        hairpin.attributes = vec![
+            LinkAttribute::IfName(endpoint.veth.clone()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+            ]),
+        ];
+        let requests = [(message, NEW, "create veth"), (hairpin, 0, "set up bridge port")];
+        let requests = requests.map(|(message, flags, operation)| Request {
             message: RouteNetlinkMessage::NewLink(message),
-            flags: NEW,
-            operation: "create veth",
+            flags,
+            operation,
             object: &endpoint.veth,
-        }])
+        });
+        self.send(requests.into())
     }
 
     /// Inside the container: loopback up, addresses, and the default route through `gateway`.

@@ -182,17 +182,22 @@ impl Batch {
         }
     }
 
-    /// A range of keys, from the first to before the last.
+    /// A range of keys, from the first to before the last, and what the map holds for it.
     pub(in crate::network) fn interval(
         &mut self,
         change: Change,
         table: Table,
-        set: &str,
-        from: &[u8],
-        end: &[u8],
+        map: &str,
+        (from, end): (&[u8], &[u8]),
+        data: &[u8],
     ) {
-        self.element_list(change, table, set, |b| {
-            b.nest(1, |b| b.nest(1, |b| b.put(1, from)));
+        self.element_list(change, table, map, |b| {
+            b.nest(1, |b| {
+                b.nest(1, |b| b.put(1, from));
+                if change == Change::Add {
+                    b.nest(2, |b| b.put(1, data));
+                }
+            });
             b.nest(1, |b| {
                 b.nest(1, |b| b.put(1, end));
                 b.u32(3, 1);

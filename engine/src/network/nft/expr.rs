@@ -125,7 +125,7 @@ impl Rule<'_> {
     }
 
     /// Goes on when the destination is an address of this host (RTN_LOCAL).
-    pub(in crate::network) fn to_this_host(&mut self) -> &mut Self {
+    pub(in crate::network) fn local_destination(&mut self) -> &mut Self {
         self.expr("fib", |b| {
             b.u32(1, reg::A);
             b.u32(2, 3);
