@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// Where a running container's processes see their root, for `cp` and `export`: `/proc/PID/root`.
-    /// None when it does not run; [`crate::rootfs::Temporary`] then mounts it.
+    /// None when it does not run; `cp` then mounts its layers.
     pub fn live_root(&self, id: &ContainerId) -> Result<Option<std::path::PathBuf>> {
         let state = self.state(id)?;
         Ok(

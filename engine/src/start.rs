@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -99,6 +100,7 @@ impl Engine {
             u8::from(a.stdin) | u8::from(a.stdout) << 1 | u8::from(a.stderr) << 2
         });
         let mut command = Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd()));
+        command.arg0("berth-shim");
         command
             .env_clear()
             .arg(&self.paths.root)

@@ -14,6 +14,8 @@ fn main() -> ExitCode {
     if berth_sys::reexec::seal().is_err() {
         return ExitCode::from(125);
     }
+    // Executed by descriptor, it would be called by the descriptor's number in `ps`. The name is all that can fail.
+    let _ = rustix::thread::set_name(c"berth-shim");
     match berth_engine::shim::main(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(125),
