@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::admit::{admit, nft_ignore_missing, retract};
 use super::error::{Error, Result};
 use super::lease::{self, Leases};
 use super::link::Links;
@@ -122,7 +123,7 @@ fn lease_all(paths: &Paths, networks: &[Network], wanted: &[Endpoint], record: &
     Ok(host)
 }
 
-fn place(
+pub(super) fn place(
     network: &Network,
     endpoint: &Endpoint,
     record: &Record,
@@ -161,7 +162,7 @@ fn veth_name(container: &str, network: &str) -> String {
     format!("bv{:012x}", hash & 0xffff_ffff_ffff)
 }
 
-fn ensure_bridge(host: &mut Links, network: &Network) -> Result<u32> {
+pub(super) fn ensure_bridge(host: &mut Links, network: &Network) -> Result<u32> {
     if let Some(index) = host.index(&network.bridge)? {
         return Ok(index);
     }
@@ -222,7 +223,7 @@ fn build(paths: &Paths, networks: &[Network], record: &Record, host: &mut Links,
 }
 
 /// Creates the veth; one left by a lost record has the same name and goes first.
-fn plug(host: &mut Links, endpoint: &EndpointStatus, netns: &File) -> Result<()> {
+pub(super) fn plug(host: &mut Links, endpoint: &EndpointStatus, netns: &File) -> Result<()> {
     let bridge = host
         .index(&endpoint.bridge)?
         .ok_or_else(|| Error::NotFound(endpoint.network.clone()))?;
@@ -235,140 +236,11 @@ fn plug(host: &mut Links, endpoint: &EndpointStatus, netns: &File) -> Result<()>
     }
 }
 
-fn register(paths: &Paths, endpoint: &EndpointStatus) -> Result<()> {
+pub(super) fn register(paths: &Paths, endpoint: &EndpointStatus) -> Result<()> {
     endpoint
         .names
         .iter()
         .try_for_each(|name| names::add(paths, &endpoint.network, name, endpoint.ip))
-}
-
-/// Puts a container into the sets, in one transaction. That the tables are there is found out by trying.
-fn admit(
-    paths: &Paths,
-    networks: &[Network],
-    endpoints: &[&EndpointStatus],
-    record: &Record,
-    shared: Lock,
-) -> Result<Lock> {
-    let mut nft = Nft::open()?;
-    let fill = || {
-        let mut batch = Batch::new();
-        networks
-            .iter()
-            .for_each(|network| firewall::network(&mut batch, Change::Add, network));
-        endpoints
-            .iter()
-            .for_each(|endpoint| firewall::endpoint(&mut batch, Change::Add, endpoint));
-        if let Some(primary) = record.primary() {
-            firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
-        }
-        batch
-    };
-    match nft.commit(fill(), "admit a container") {
-        Ok(()) => Ok(shared),
-        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
-            drop(shared);
-            let exclusive = Lock::exclusive(paths)?;
-            rebuild(paths, &mut nft)?;
-            drop(exclusive);
-            Lock::shared(paths)
-        }
-        // A published port of a container whose record is lost; the reservation proves that nobody has the port now.
-        Err(Error::Nft { source, .. })
-            if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
-        {
-            retract_ports(&mut nft, &record.ports)?;
-            nft.commit(fill(), "admit a container").map(|()| shared)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes the tables anew from all records: the first container, and the first after somebody flushed the ruleset.
-/// The caller holds the exclusive lock.
-fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
-    let mut batch = Batch::new();
-    // What is left of a table goes in the same transaction, so no packet meets a half of the rules.
-    for table in firewall::TABLES {
-        batch.table(table);
-        batch.remove_table(table);
-    }
-    firewall::create(&mut batch);
-    let mut seen: Vec<String> = Vec::new();
-    for record in Record::all(paths) {
-        for endpoint in &record.endpoints {
-            if !seen.contains(&endpoint.network) {
-                seen.push(endpoint.network.clone());
-                if let Ok(network) = store::find(paths, &endpoint.network) {
-                    firewall::network(&mut batch, Change::Add, &network);
-                }
-            }
-            firewall::endpoint(&mut batch, Change::Add, endpoint);
-        }
-        if let Some(primary) = record.primary() {
-            firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
-        }
-    }
-    nft.commit(batch, "create the tables")
-}
-
-/// Puts the rules back after somebody flushed the host's ruleset (a firewall reload, CVE-2025-54410). Does nothing while
-/// they are there, or when no container is attached.
-pub fn restore(paths: &Paths) -> Result<()> {
-    let mut nft = Nft::open()?;
-    // A flush takes all tables; asking for one is enough, and cheap.
-    if nft.has_table(firewall::TABLES[0])? {
-        return Ok(());
-    }
-    let _exclusive = Lock::exclusive(paths)?;
-    if Record::all(paths)
-        .iter()
-        .all(|record| record.endpoints.is_empty())
-    {
-        return Ok(());
-    }
-    rebuild(paths, &mut nft)
-}
-
-fn nft_ignore_missing(result: Result<()>) -> Result<()> {
-    match result {
-        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        other => other,
-    }
-}
-
-/// Removes port elements one by one, so that those which are absent do not keep the others.
-fn retract_ports(nft: &mut Nft, ports: &[PortMapping]) -> Result<()> {
-    for port in ports {
-        let mut batch = Batch::new();
-        firewall::ports(
-            &mut batch,
-            Change::Remove,
-            std::slice::from_ref(port),
-            Ipv4Addr::UNSPECIFIED,
-        );
-        nft_ignore_missing(nft.commit(batch, "retract a port"))?;
-    }
-    Ok(())
-}
-
-/// Takes endpoints and ports out of the sets: at once, or one by one when a part is gone already.
-fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[PortMapping]) -> Result<()> {
-    let mut batch = Batch::new();
-    endpoints
-        .iter()
-        .for_each(|endpoint| firewall::endpoint(&mut batch, Change::Remove, endpoint));
-    firewall::ports(&mut batch, Change::Remove, ports, Ipv4Addr::UNSPECIFIED);
-    match nft.commit(batch, "retract a container") {
-        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
-        other => return other,
-    }
-    for endpoint in endpoints {
-        let mut batch = Batch::new();
-        firewall::endpoint(&mut batch, Change::Remove, endpoint);
-        nft_ignore_missing(nft.commit(batch, "retract a container"))?;
-    }
-    retract_ports(nft, ports)
 }
 
 /// Takes a container off its networks and removes its namespace, from the records on disk alone. Calling it again, or for
@@ -396,7 +268,7 @@ pub fn detach(paths: &Paths, container_id: &str) -> Result<()> {
     Ok(())
 }
 
-fn unplug(paths: &Paths, endpoints: &[&EndpointStatus]) -> Result<()> {
+pub(super) fn unplug(paths: &Paths, endpoints: &[&EndpointStatus]) -> Result<()> {
     let mut host = Links::open()?;
     for endpoint in endpoints {
         endpoint
@@ -419,6 +291,7 @@ fn release_leases(paths: &Paths, record: &Record) -> Result<()> {
 /// that follow from the container's and the network's.
 fn detach_unrecorded(paths: &Paths, container_id: &str) -> Result<()> {
     netns::remove(&paths.netns(container_id))?;
+    Record::remove(paths, container_id)?;
     for (network, ip) in lease::of_container(paths, container_id) {
         lease::release(paths, &network, ip, container_id)?;
     }
@@ -431,7 +304,7 @@ fn detach_unrecorded(paths: &Paths, container_id: &str) -> Result<()> {
 }
 
 /// Removes a network's bridge, and the tables with the last network's, when no address is leased.
-fn close_if_idle(paths: &Paths, network: &str) -> Result<()> {
+pub(super) fn close_if_idle(paths: &Paths, network: &str) -> Result<()> {
     if lease::any(paths, network)? {
         return Ok(());
     }
@@ -469,123 +342,4 @@ pub(super) fn remove_idle(paths: &Paths, network: &Network) -> Result<()> {
 /// What a container is attached to now; `None` when it is not attached.
 pub fn inspect(paths: &Paths, container_id: &str) -> Result<Option<(Vec<EndpointStatus>, Vec<PortMapping>)>> {
     Ok(Record::load(paths, container_id)?.map(|record| (record.endpoints, record.ports)))
-}
-
-fn attached(paths: &Paths, container_id: &str, network: &str) -> Result<Record> {
-    Record::load(paths, container_id)?.ok_or_else(|| Error::NotAttached {
-        container: container_id.to_owned(),
-        network: network.to_owned(),
-    })
-}
-
-/// Joins a running, attached container to one more network.
-pub fn connect(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<EndpointStatus> {
-    let network = store::find(paths, &endpoint.network)?;
-    let mut record = attached(paths, container_id, &network.name)?;
-    if record.endpoints.iter().any(|other| other.network == network.name) {
-        return Err(Error::Attached {
-            container: container_id.to_owned(),
-            network: network.name,
-        });
-    }
-    let first_way_out = record.primary().is_none() && !network.internal;
-    let shared = Lock::shared(paths)?;
-    let leases = Leases::lock(paths, &network)?;
-    let ip = leases.take(endpoint.ip, container_id, &record.name)?;
-    let free = (0..).find(|n| {
-        record
-            .endpoints
-            .iter()
-            .all(|other| other.ifname != format!("eth{n}"))
-    });
-    let status = place(&network, endpoint, &record, ip, free.unwrap_or_default());
-    record.endpoints.push(status.clone());
-    let result = record.save(paths).and_then(|()| {
-        let mut host = Links::open()?;
-        ensure_bridge(&mut host, &network)?;
-        drop(leases);
-        let mut inside = {
-            let _visit = Visit::enter(&record.netns)?;
-            Links::open()?
-        };
-        let netns = File::open(&record.netns).map_err(Error::file("open", &record.netns))?;
-        plug(&mut host, &status, &netns)?;
-        inside.configure(
-            std::slice::from_ref(&status),
-            first_way_out.then_some(network.gateway),
-        )?;
-        admit(paths, std::slice::from_ref(&network), &[&status], &record, shared)?;
-        register(paths, &status)
-    });
-    if let Err(error) = result {
-        let _ = disconnect(paths, container_id, &network.name);
-        return Err(error);
-    }
-    Ok(status)
-}
-
-/// Takes a running container off one network.
-pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()> {
-    let network = if network == "default" {
-        super::DEFAULT_NETWORK
-    } else {
-        network
-    };
-    let mut record = attached(paths, container_id, network)?;
-    let Some(at) = record
-        .endpoints
-        .iter()
-        .position(|endpoint| endpoint.network == network)
-    else {
-        return Err(Error::NotAttached {
-            container: container_id.to_owned(),
-            network: network.to_owned(),
-        });
-    };
-    let shared = Lock::shared(paths)?;
-    let was_primary = record.primary().map(|endpoint| endpoint.ip);
-    let gone = record.endpoints[at].clone();
-    let is_primary = was_primary == Some(gone.ip);
-    let mut nft = Nft::open()?;
-    retract(&mut nft, &[&gone], if is_primary { &record.ports } else { &[] })?;
-    unplug(paths, &[&gone])?;
-    lease::release(paths, network, gone.ip, container_id)?;
-    record.endpoints.remove(at);
-    record.save(paths)?;
-    if let (true, Some(next)) = (is_primary, record.primary()) {
-        // The default route went with its link; ports follow it to the next network.
-        let mut inside = {
-            let _visit = Visit::enter(&record.netns)?;
-            Links::open()?
-        };
-        inside.set_default_route(next.gateway)?;
-        let mut batch = Batch::new();
-        firewall::ports(&mut batch, Change::Add, &record.ports, next.ip);
-        nft.commit(batch, "move published ports")?;
-    }
-    drop(shared);
-    close_if_idle(paths, network)
-}
-
-/// Makes an attached container known to its neighbours by another name. Nothing to do for one that is not attached.
-pub fn rename(paths: &Paths, container_id: &str, name: &str) -> Result<()> {
-    let Some(mut record) = Record::load(paths, container_id)? else {
-        return Ok(());
-    };
-    let old = std::mem::replace(&mut record.name, name.to_owned());
-    let (old, new) = (names::normalize(&old), names::normalize(name));
-    for endpoint in &mut record.endpoints {
-        if let Some(old) = &old {
-            endpoint.names.retain(|other| other != old);
-            names::remove(paths, &endpoint.network, old, endpoint.ip);
-        }
-        if let Some(new) = &new {
-            names::add(paths, &endpoint.network, new, endpoint.ip)?;
-            if !endpoint.names.contains(new) {
-                endpoint.names.insert(0, new.clone());
-            }
-        }
-        lease::rename(paths, &endpoint.network, endpoint.ip, container_id, name)?;
-    }
-    record.save(paths)
 }

@@ -8,7 +8,9 @@
 //!
 //! Everything here blocks, but for [`dns::Responder`], which never does.
 
+mod admit;
 mod attach;
+mod connect;
 pub mod dns;
 mod error;
 pub mod files;
@@ -25,7 +27,9 @@ pub mod port;
 mod record;
 mod store;
 
-pub use attach::{Attachment, attach, connect, detach, disconnect, inspect, rename, restore};
+pub use admit::restore;
+pub use attach::{Attachment, attach, detach, inspect};
+pub use connect::{connect, disconnect, rename};
 pub use error::{Error, Result};
 pub use model::{
     AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, HostTarget, Mac,

@@ -65,6 +65,8 @@ impl Record {
 
     pub(super) fn remove(paths: &Paths, container: &str) -> Result<()> {
         let path = path(paths, container);
+        // What a crash in the middle of a save left.
+        let _ = fs::remove_file(path.with_file_name(format!(".{container}")));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
             _ => Ok(()),

@@ -1,0 +1,139 @@
+//! Containers in and out of the rules' sets, and the rules back when somebody flushed them.
+
+use std::net::Ipv4Addr;
+
+use super::error::{Error, Result};
+use super::lock::Lock;
+use super::model::{EndpointStatus, Network, Paths, PortMapping};
+use super::nft::{Batch, Change, Nft};
+use super::record::Record;
+use super::{firewall, store};
+
+/// Puts a container into the sets, in one transaction. That the tables are there is found out by trying.
+pub(super) fn admit(
+    paths: &Paths,
+    networks: &[Network],
+    endpoints: &[&EndpointStatus],
+    record: &Record,
+    shared: Lock,
+) -> Result<Lock> {
+    let mut nft = Nft::open()?;
+    let fill = || {
+        let mut batch = Batch::new();
+        networks
+            .iter()
+            .for_each(|network| firewall::network(&mut batch, Change::Add, network));
+        endpoints
+            .iter()
+            .for_each(|endpoint| firewall::endpoint(&mut batch, Change::Add, endpoint));
+        if let Some(primary) = record.primary() {
+            firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
+        }
+        batch
+    };
+    match nft.commit(fill(), "admit a container") {
+        Ok(()) => Ok(shared),
+        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
+            drop(shared);
+            let exclusive = Lock::exclusive(paths)?;
+            rebuild(paths, &mut nft)?;
+            drop(exclusive);
+            Lock::shared(paths)
+        }
+        // A published port of a container whose record is lost; the reservation proves that nobody has the port now.
+        Err(Error::Nft { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
+        {
+            retract_ports(&mut nft, &record.ports)?;
+            nft.commit(fill(), "admit a container").map(|()| shared)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the tables anew from all records: the first container, and the first after somebody flushed the ruleset.
+/// The caller holds the exclusive lock.
+fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
+    let mut batch = Batch::new();
+    // What is left of a table goes in the same transaction, so no packet meets a half of the rules.
+    for table in firewall::TABLES {
+        batch.table(table);
+        batch.remove_table(table);
+    }
+    firewall::create(&mut batch);
+    let mut seen: Vec<String> = Vec::new();
+    for record in Record::all(paths) {
+        for endpoint in &record.endpoints {
+            if !seen.contains(&endpoint.network) {
+                seen.push(endpoint.network.clone());
+                if let Ok(network) = store::find(paths, &endpoint.network) {
+                    firewall::network(&mut batch, Change::Add, &network);
+                }
+            }
+            firewall::endpoint(&mut batch, Change::Add, endpoint);
+        }
+        if let Some(primary) = record.primary() {
+            firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
+        }
+    }
+    nft.commit(batch, "create the tables")
+}
+
+/// Puts the rules back after somebody flushed the host's ruleset (a firewall reload, CVE-2025-54410). Does nothing while
+/// they are there, or when no container is attached.
+pub fn restore(paths: &Paths) -> Result<()> {
+    let mut nft = Nft::open()?;
+    // A flush takes all tables; asking for one is enough, and cheap.
+    if nft.has_table(firewall::TABLES[0])? {
+        return Ok(());
+    }
+    let _exclusive = Lock::exclusive(paths)?;
+    if Record::all(paths)
+        .iter()
+        .all(|record| record.endpoints.is_empty())
+    {
+        return Ok(());
+    }
+    rebuild(paths, &mut nft)
+}
+
+pub(super) fn nft_ignore_missing(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes port elements one by one, so that those which are absent do not keep the others.
+fn retract_ports(nft: &mut Nft, ports: &[PortMapping]) -> Result<()> {
+    for port in ports {
+        let mut batch = Batch::new();
+        firewall::ports(
+            &mut batch,
+            Change::Remove,
+            std::slice::from_ref(port),
+            Ipv4Addr::UNSPECIFIED,
+        );
+        nft_ignore_missing(nft.commit(batch, "retract a port"))?;
+    }
+    Ok(())
+}
+
+/// Takes endpoints and ports out of the sets: at once, or one by one when a part is gone already.
+pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[PortMapping]) -> Result<()> {
+    let mut batch = Batch::new();
+    endpoints
+        .iter()
+        .for_each(|endpoint| firewall::endpoint(&mut batch, Change::Remove, endpoint));
+    firewall::ports(&mut batch, Change::Remove, ports, Ipv4Addr::UNSPECIFIED);
+    match nft.commit(batch, "retract a container") {
+        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
+        other => return other,
+    }
+    for endpoint in endpoints {
+        let mut batch = Batch::new();
+        firewall::endpoint(&mut batch, Change::Remove, endpoint);
+        nft_ignore_missing(nft.commit(batch, "retract a container"))?;
+    }
+    retract_ports(nft, ports)
+}
