@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::error::{Error, Result};
 use super::lock::Lock;
-use super::model::{EndpointStatus, Network, Paths, PortMapping};
+use super::model::{EndpointStatus, Network, Paths, PortMapping, Protocol};
 use super::nft::{Batch, Change, Nft};
 use super::record::Record;
 use super::{firewall, store};
@@ -31,24 +31,27 @@ pub(super) fn admit(
         }
         batch
     };
-    match nft.commit(fill(), "admit a container") {
-        Ok(()) => Ok(shared),
+    let shared = match nft.commit(fill(), "admit a container") {
+        Ok(()) => shared,
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
             drop(shared);
             let exclusive = Lock::exclusive(paths)?;
             rebuild(paths, &mut nft)?;
             drop(exclusive);
-            Lock::shared(paths)
+            Lock::shared(paths)?
         }
         // A published port of a container whose record is lost; the reservation proves that nobody has the port now.
         Err(Error::Nft { source, .. })
             if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
         {
             retract_ports(&mut nft, &record.ports)?;
-            nft.commit(fill(), "admit a container").map(|()| shared)
+            nft.commit(fill(), "admit a container")?;
+            shared
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    forget(&mut nft, &record.ports)?;
+    Ok(shared)
 }
 
 /// Makes the tables anew from all records: the first container, and the first after somebody flushed the ruleset.
@@ -97,6 +100,12 @@ pub fn restore(paths: &Paths) -> Result<()> {
     rebuild(paths, &mut nft)
 }
 
+/// Connections tracked to these ports so far went elsewhere than the rules now say.
+pub(super) fn forget(nft: &mut Nft, ports: &[PortMapping]) -> Result<()> {
+    let mut udp = ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    udp.try_for_each(|port| nft.forget_udp(port.host_ip, port.host_port))
+}
+
 pub(super) fn nft_ignore_missing(result: Result<()>) -> Result<()> {
     match result {
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -128,12 +137,14 @@ pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[Por
     firewall::ports(&mut batch, Change::Remove, ports, Ipv4Addr::UNSPECIFIED);
     match nft.commit(batch, "retract a container") {
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
-        other => return other,
+        Ok(()) => return forget(nft, ports),
+        Err(error) => return Err(error),
     }
     for endpoint in endpoints {
         let mut batch = Batch::new();
         firewall::endpoint(&mut batch, Change::Remove, endpoint);
         nft_ignore_missing(nft.commit(batch, "retract a container"))?;
     }
-    retract_ports(nft, ports)
+    retract_ports(nft, ports)?;
+    forget(nft, ports)
 }

@@ -1,10 +1,11 @@
-//! Address leases: `STATE/networks/<name>/leases/<ip>`, made with O_EXCL, holding the container's id and name.
+//! Address leases: `STATE/networks/<name>/leases/<ip>`, holding the container's id and name, made under the
+//! network's flock.
 //!
 //! The file is there before the address is used and goes after it. An address just given back is the last to be handed
 //! out again, so that a neighbour's stale connection does not reach a stranger.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -187,15 +188,15 @@ impl<'a> Leases<'a> {
 
     fn create(&self, ip: Ipv4Addr, container: &str, name: &str) -> Result<bool> {
         let path = directory(self.paths, &self.network.name).join(ip.to_string());
-        match File::create_new(&path) {
-            Ok(mut file) => {
-                file.write_all(format!("{container}\n{name}\n").as_bytes())
-                    .map_err(Error::file("write", path))?;
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Error::file("create", path)(error)),
+        if path.exists() {
+            return Ok(false);
         }
+        // Whole from the first moment: a lease that a kill left without its owner would be found by no detach. Nobody else
+        // is here meanwhile, for we hold the flock.
+        let aside = self.paths.network(&self.network.name).join("lease");
+        fs::write(&aside, format!("{container}\n{name}\n")).map_err(Error::file("write", &aside))?;
+        fs::rename(&aside, &path).map_err(Error::file("rename", aside))?;
+        Ok(true)
     }
 
     /// Removes a lease whose owner is gone. Under the network's flock a lease and its record appear together, so a lease

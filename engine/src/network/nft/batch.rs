@@ -226,7 +226,7 @@ impl Batch {
 /// An nfnetlink connection to one network namespace.
 #[derive(Debug)]
 pub(in crate::network) struct Nft {
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 impl Nft {

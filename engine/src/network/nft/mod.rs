@@ -4,6 +4,7 @@
 
 mod attr;
 mod batch;
+mod conntrack;
 mod expr;
 
 pub(super) use batch::{Batch, Chain, Change, Element, Family, Hook, Nft, Set, Table};
