@@ -6,6 +6,8 @@
 //!
 //! Exit codes are docker's: the container's own, 125 when berth failed, 126 and 127 when the command could not be
 //! run, 128+n for signal n.
+// Doc comments of flags are their help texts, written for terminals: brackets there are docker's syntax, not links.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
 
 mod cli;
 mod commands;

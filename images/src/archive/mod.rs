@@ -79,7 +79,7 @@ pub struct Loaded {
     pub id: Digest,
 }
 
-/// Options of [`Images::import`].
+/// Options of [`crate::Images`]'s import.
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
     /// Dockerfile instructions applied to the config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR.
@@ -93,7 +93,7 @@ pub struct ImportOptions {
 /// Writes the root filesystem at `root`, a mounted container for one, as a tar. Returns the bytes written.
 ///
 /// # Errors
-/// As [`layer::diff`].
+/// As [`layer::diff`](fn@layer::diff).
 pub fn export(root: BorrowedFd<'_>, out: impl Write) -> layer::Result<u64> {
     layer::diff(
         root,

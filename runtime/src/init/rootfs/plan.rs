@@ -76,7 +76,7 @@ pub(super) fn is_replaceable_in_proc(path: &Path) -> bool {
 impl Plan {
     /// Checks the spec's root, mounts, devices, paths; opens what init may not be able to. Runs in the parent, which must be
     /// in the mount namespace that sources are named in. A bind source that does not exist is found here only if the
-    /// container has a user namespace or the mount an id mapping, otherwise by [`setup`](super::setup).
+    /// container has a user namespace or the mount an id mapping, otherwise by [`setup`](fn@super::setup).
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field of config.json; [`Error::OpenSource`], [`Error::IdMap`].
