@@ -42,6 +42,7 @@ const BRIDGES: Set = Set {
     key: (IFNAME, 16),
     data: None,
     interval: false,
+    fields: &[],
 };
 /// Pairs of a bridge with itself: nftables compares a register with constants, not with another register.
 const SAME: Set = Set {
@@ -49,20 +50,30 @@ const SAME: Set = Set {
     key: (IFNAME << 6 | IFNAME, 32),
     data: None,
     interval: false,
+    fields: &[],
 };
 const INTERNAL: Set = Set {
     name: "internal",
     key: (IFNAME, 16),
     data: None,
     interval: false,
+    fields: &[],
 };
-/// Which bridge has an address. With br_netfilter a frame that stays on a bridge has no incoming link left when it is
-/// masqueraded, so a network's way back to itself is found by this, not by the link.
 const SUBNETS: Set = Set {
     name: "subnets",
     key: (IPV4, 4),
-    data: Some((IFNAME, 16)),
+    data: None,
     interval: true,
+    fields: &[],
+};
+/// Each subnet with its bridge. With br_netfilter a frame that stays on a bridge has no incoming link left when it is
+/// masqueraded, so a network's way back to itself is told by the source address.
+const HOMES: Set = Set {
+    name: "homes",
+    key: (IPV4 << 6 | IFNAME, 20),
+    data: None,
+    interval: true,
+    fields: &[4, 16],
 };
 const TARGET: (u32, u32) = (IPV4 << 6 | SERVICE, 8);
 const PUBLISHED: Set = Set {
@@ -70,24 +81,28 @@ const PUBLISHED: Set = Set {
     key: (IPV4 << 12 | PROTO << 6 | SERVICE, 12),
     data: Some(TARGET),
     interval: false,
+    fields: &[],
 };
 const PUBLISHED_ANY: Set = Set {
     name: "published_any",
     key: (PROTO << 6 | SERVICE, 8),
     data: Some(TARGET),
     interval: false,
+    fields: &[],
 };
 const PORTS: Set = Set {
     name: "ports",
     key: (IFNAME, 16),
     data: None,
     interval: false,
+    fields: &[],
 };
 const SOURCES: Set = Set {
     name: "sources",
     key: (IFNAME << 12 | ETHER << 6 | IPV4, 28),
     data: None,
     interval: false,
+    fields: &[],
 };
 
 const LOOPBACK: &[u8] = &[127];
@@ -112,7 +127,7 @@ const fn base(name: &'static str, kind: &'static str, number: u32, priority: i32
 pub(super) fn create(batch: &mut Batch) {
     batch.table(INET);
     batch.table(BRIDGE);
-    for set in [BRIDGES, SAME, INTERNAL, SUBNETS, PUBLISHED, PUBLISHED_ANY] {
+    for set in [BRIDGES, SAME, INTERNAL, SUBNETS, HOMES, PUBLISHED, PUBLISHED_ANY] {
         batch.set(INET, set);
     }
     batch.set(BRIDGE, PORTS);
@@ -184,7 +199,8 @@ fn publish(batch: &mut Batch) {
         },
     );
     batch.rule(INET, "publish", |rule| {
-        rule.payload(NETWORK, DESTINATION_AT, 4, reg::A)
+        rule.ipv4()
+            .payload(NETWORK, DESTINATION_AT, 4, reg::A)
             .l4proto(reg::word(1))
             .payload(TRANSPORT, 2, 2, reg::word(2));
         rule.map(PUBLISHED.name, reg::A, reg::A)
@@ -251,16 +267,15 @@ fn masquerade(batch: &mut Batch) {
     batch.rule(INET, "postrouting", |rule| {
         rule.ipv4()
             .payload(NETWORK, SOURCE_AT, 4, reg::A)
-            .map(SUBNETS.name, reg::A, reg::A);
+            .lookup(SUBNETS.name, reg::A);
         rule.oifname(reg::A).lookup_not(BRIDGES.name, reg::A).masquerade();
     });
     // A container that calls its network's published port: the answer must come back through the host.
     batch.rule(INET, "postrouting", |rule| {
         rule.ipv4()
             .payload(NETWORK, SOURCE_AT, 4, reg::A)
-            .map(SUBNETS.name, reg::A, reg::A)
-            .oifname(reg::B)
-            .lookup(SAME.name, reg::A)
+            .oifname(reg::word(1))
+            .lookup(HOMES.name, reg::A)
             .translated()
             .masquerade();
     });
@@ -279,7 +294,10 @@ pub(super) fn network(batch: &mut Batch, change: Change, network: &Network) {
         let end = u32::from(network.subnet.broadcast())
             .saturating_add(1)
             .to_be_bytes();
-        batch.interval(change, INET, SUBNETS.name, (&first, &end), &bridge);
+        batch.interval(change, INET, SUBNETS.name, &first, &end);
+        let last = network.subnet.broadcast().octets();
+        let home = |address: [u8; 4]| [&address[..], &bridge].concat();
+        batch.range(change, INET, HOMES.name, &home(first), &home(last));
     }
 }
 

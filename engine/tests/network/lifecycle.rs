@@ -142,3 +142,29 @@ fn twenty_at_once() {
         host.assert_clean();
     });
 }
+
+/// Administrators save and load the host's ruleset with nft(8), ours among it.
+#[test]
+fn nft_prints_and_loads_the_ruleset() {
+    as_host(|host| {
+        host.create("back", true, None);
+        let mut request = host.request("aaaa", &["bridge", "back"]);
+        request.ports = vec![publish([0; 4], 8080, 80), publish([127, 0, 0, 1], 8081, 80)];
+        let a = network::attach(&host.paths, &request).unwrap();
+        serve(&a.netns, 80);
+        let saved = host.paths.root.join("saved.nft");
+        let saved = saved.display();
+        let ruleset = sh("nft list ruleset");
+        assert!(ruleset.contains("10.77.0.0/16 . \"berth0\""), "{ruleset}");
+        assert!(!ruleset.contains("\"\""), "a link name is lost: {ruleset}");
+        sh(&format!(
+            "nft list ruleset > {saved}; nft flush ruleset; nft -f {saved}"
+        ));
+        for port in [8080, 8081] {
+            assert_eq!(call(Ipv4Addr::LOCALHOST, port).unwrap(), "10.77.0.1");
+        }
+        network::detach(&host.paths, "aaaa").unwrap();
+        Networks::open(&host.paths).unwrap().prune().unwrap();
+        host.assert_clean();
+    });
+}

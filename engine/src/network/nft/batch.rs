@@ -24,6 +24,15 @@ const ACK: u16 = 0x4;
 const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
 
+/// Number of the data type of link names.
+const IFNAME: u32 = 41;
+/// NFTNL_UDATA_SET_KEYBYTEORDER, four bytes, host order: without it nft(8) prints link names as empty strings, and cannot
+/// load what it printed.
+const HOST_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
+
 /// Elements in one message; the list's length is 16 bits wide.
 const ELEMENTS_MAX: usize = 256;
 
@@ -64,6 +73,8 @@ pub(in crate::network) struct Set {
     pub(in crate::network) key: (u32, u32),
     pub(in crate::network) data: Option<(u32, u32)>,
     pub(in crate::network) interval: bool,
+    /// Lengths in bytes of the parts of a concatenation with intervals; empty for all other sets.
+    pub(in crate::network) fields: &'static [u32],
 }
 
 /// Add or remove.
@@ -142,14 +153,27 @@ impl Batch {
             b.text(2, set.name);
             let interval = if set.interval { 4 } else { 0 };
             let map = if set.data.is_some() { 8 } else { 0 };
-            b.u32(3, interval | map);
+            let concat = if set.fields.is_empty() { 0 } else { 0x80 };
+            b.u32(3, interval | map | concat);
             b.u32(4, set.key.0);
             b.u32(5, set.key.1);
             if let Some((kind, length)) = set.data {
                 b.u32(6, kind);
                 b.u32(7, length);
             }
+            if !set.fields.is_empty() {
+                b.nest(9, |b| {
+                    b.nest(2, |b| {
+                        for length in set.fields {
+                            b.nest(1, |b| b.u32(1, *length));
+                        }
+                    });
+                });
+            }
             b.u32(10, id);
+            if set.key.0 == IFNAME {
+                b.put(13, &HOST_ORDER);
+            }
         });
     }
 
@@ -182,25 +206,37 @@ impl Batch {
         }
     }
 
-    /// A range of keys, from the first to before the last, and what the map holds for it.
+    /// A range of keys, from the first to before the last.
     pub(in crate::network) fn interval(
         &mut self,
         change: Change,
         table: Table,
-        map: &str,
-        (from, end): (&[u8], &[u8]),
-        data: &[u8],
+        set: &str,
+        from: &[u8],
+        end: &[u8],
     ) {
-        self.element_list(change, table, map, |b| {
-            b.nest(1, |b| {
-                b.nest(1, |b| b.put(1, from));
-                if change == Change::Add {
-                    b.nest(2, |b| b.put(1, data));
-                }
-            });
+        self.element_list(change, table, set, |b| {
+            b.nest(1, |b| b.nest(1, |b| b.put(1, from)));
             b.nest(1, |b| {
                 b.nest(1, |b| b.put(1, end));
                 b.u32(3, 1);
+            });
+        });
+    }
+
+    /// A range of concatenated keys, each part from its first to its last.
+    pub(in crate::network) fn range(
+        &mut self,
+        change: Change,
+        table: Table,
+        set: &str,
+        first: &[u8],
+        last: &[u8],
+    ) {
+        self.element_list(change, table, set, |b| {
+            b.nest(1, |b| {
+                b.nest(1, |b| b.put(1, first));
+                b.nest(10, |b| b.put(1, last));
             });
         });
     }
