@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin: network ─► files ─► overlay ─► spec ─► runtime create, start ─► record "running" ─► Started
-//! serve: one poll(2) over init, streams, clients, name server          (serve.rs)
+//! serve: one poll(2) over init, streams, clients, name server          (serve.rs, serve/)
 //! end:   drain ─► runtime delete ─► network ─► record "exited" ─► Exit  (lifecycle.rs)
 //! ```
 //!

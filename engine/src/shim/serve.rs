@@ -1,29 +1,32 @@
-//! The shim's loop: one poll(2) over init, its streams, clients and the name server.
+//! The shim's life: start the container, serve it until its end, start it again if the policy says so.
+//!
+//! One loop over poll(2): [`poll`] says what there is to do, [`client`] who asks, [`request`] what they may ask,
+//! [`streams`] what flows.
 
-use std::collections::VecDeque;
-use std::os::fd::{BorrowedFd, OwnedFd};
+mod client;
+mod poll;
+mod request;
+mod streams;
+
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use berth_sys::pidfd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::event::{PollFd, PollFlags};
 
+use self::client::{Client, Wait};
+use self::poll::timespec;
 use super::Errand;
 use super::health::Monitor;
 use super::lifecycle::{self, Running};
 use super::log::Log;
-use super::protocol::{self, Failure, PACKET_MAX, Packet, Reply, Request, STDERR, STDOUT};
+use super::protocol::{self, Failure, PACKET_MAX, Reply};
 use crate::config::ContainerConfig;
 use crate::container::{State, Status};
 use crate::error::{At, Error, Result};
-use crate::flags::Signal;
 use crate::logs::Stream;
-use crate::network::dns::Responder;
 use crate::record::{self, Durability};
 use crate::{engine, remove};
-
-/// Clients served at once; more wait in the listen queue.
-const CLIENTS_MAX: usize = 64;
 
 /// A client that takes nothing for so long after the end is left behind.
 const LINGER: Duration = Duration::from_secs(10);
@@ -32,73 +35,6 @@ const LINGER: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const BACKOFF_RESET: Duration = Duration::from_secs(10);
-
-#[derive(Debug)]
-struct Client {
-    socket: OwnedFd,
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
-    /// Wants Exit: at the next end, or at the last only.
-    waits: Option<Wait>,
-    /// It has said what it wants.
-    asked: bool,
-    /// Packets its socket had no room for.
-    pending: VecDeque<Vec<u8>>,
-    gone: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    Next,
-    Last,
-}
-
-impl Client {
-    fn new(socket: OwnedFd) -> Client {
-        let pending = VecDeque::new();
-        Client {
-            socket,
-            stdin: false,
-            stdout: false,
-            stderr: false,
-            waits: None,
-            asked: false,
-            pending,
-            gone: false,
-        }
-    }
-
-    fn say(&mut self, packet: &[u8]) {
-        if self.gone {
-            return;
-        }
-        if self.pending.is_empty() {
-            match protocol::transmit(&self.socket, packet, SendFlags::DONTWAIT) {
-                Ok(()) => return,
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(_) => {
-                    self.gone = true;
-                    return;
-                }
-            }
-        }
-        self.pending.push_back(packet.to_vec());
-    }
-
-    fn flush(&mut self) {
-        while let Some(packet) = self.pending.front() {
-            match protocol::transmit(&self.socket, packet, SendFlags::DONTWAIT) {
-                Ok(()) => drop(self.pending.pop_front()),
-                Err(rustix::io::Errno::AGAIN) => return,
-                Err(_) => {
-                    self.gone = true;
-                    self.pending.clear();
-                }
-            }
-        }
-    }
-}
 
 struct Shim {
     errand: Errand,
@@ -312,322 +248,6 @@ impl Shim {
         }
     }
 
-    fn wait(&mut self, running: &Running) -> Option<Ready> {
-        // A client that lags holds the streams back, as a terminal would; the log and memory stay whole and bounded.
-        let flowing = self.clients.iter().all(|c| c.pending.is_empty());
-        let input = !self.input.is_empty();
-        let mut fds = vec![
-            PollFd::new(&running.init, PollFlags::IN),
-            PollFd::new(
-                &self.listener,
-                if self.clients.len() < CLIENTS_MAX {
-                    PollFlags::IN
-                } else {
-                    PollFlags::empty()
-                },
-            ),
-        ];
-        let none = PollFlags::empty();
-        let stream = |fd: &Option<OwnedFd>| fd.is_some() && flowing;
-        let (out, err) = (stream(&running.stdout), stream(&running.stderr));
-        let target = running.stdin.as_ref().or(running.stdout.as_ref());
-        let optional = [
-            (running.stdout.as_ref().filter(|_| out), PollFlags::IN),
-            (running.stderr.as_ref().filter(|_| err), PollFlags::IN),
-            (target.filter(|_| input), PollFlags::OUT),
-        ];
-        let mut places = [None; 3];
-        for (place, (fd, flags)) in places.iter_mut().zip(&optional) {
-            if let Some(fd) = fd {
-                *place = Some(fds.len());
-                fds.push(PollFd::new(*fd, *flags));
-            }
-        }
-        let dns = running.responder.as_ref().map(|r| {
-            fds.push(PollFd::from_borrowed_fd(borrow(r), PollFlags::IN));
-            fds.len() - 1
-        });
-        let probes = fds.len();
-        if let Some(health) = &self.health {
-            fds.extend(
-                health
-                    .descriptors()
-                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-            );
-        }
-        let first_client = fds.len();
-        for client in &self.clients {
-            let read = if input { none } else { PollFlags::IN };
-            let write = if client.pending.is_empty() {
-                none
-            } else {
-                PollFlags::OUT
-            };
-            fds.push(PollFd::new(&client.socket, read | write));
-        }
-        let deadline = [
-            self.kill_at,
-            self.health.as_ref().and_then(Monitor::deadline),
-            running.responder.as_ref().and_then(Responder::deadline),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-        let timeout = deadline.map(|at| timespec(at.saturating_duration_since(Instant::now())));
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return None;
-        }
-        let on = |place: Option<usize>| place.is_some_and(|i| !fds[i].revents().is_empty());
-        let now = Instant::now();
-        Some(Ready {
-            init: on(Some(0)),
-            listener: on(Some(1)),
-            out: on(places[0]),
-            err: on(places[1]),
-            input: on(places[2]),
-            dns: on(dns)
-                || running
-                    .responder
-                    .as_ref()
-                    .and_then(Responder::deadline)
-                    .is_some_and(|at| now >= at),
-            health: fds[probes..first_client]
-                .iter()
-                .any(|fd| !fd.revents().is_empty())
-                || self
-                    .health
-                    .as_ref()
-                    .and_then(Monitor::deadline)
-                    .is_some_and(|at| now >= at),
-            clients: fds[first_client..]
-                .iter()
-                .map(|fd| !fd.revents().is_empty())
-                .collect(),
-        })
-    }
-
-    /// Takes what a stream has, once; whether there may be more.
-    fn relay(&mut self, running: &mut Running, stream: Stream, buffer: &mut [u8]) -> bool {
-        let (slot, kind) = match stream {
-            Stream::Stdout => (&mut running.stdout, STDOUT),
-            Stream::Stderr => (&mut running.stderr, STDERR),
-        };
-        let Some(fd) = slot else { return false };
-        buffer[0] = kind;
-        match rustix::io::read(&*fd, &mut buffer[1..]) {
-            Ok(n) if n > 0 => {
-                // A full disk loses log lines, never the container.
-                let _ = self.log.write(stream, &buffer[1..=n]);
-                for client in &mut self.clients {
-                    if (stream == Stream::Stdout && client.stdout)
-                        || (stream == Stream::Stderr && client.stderr)
-                    {
-                        client.say(&buffer[..=n]);
-                    }
-                }
-                true
-            }
-            Err(rustix::io::Errno::AGAIN) => false,
-            Err(rustix::io::Errno::INTR) => true,
-            // EIO is a terminal's way of saying end.
-            _ => {
-                *slot = None;
-                false
-            }
-        }
-    }
-
-    /// Writes input on; what does not fit waits.
-    fn feed(&mut self, running: &mut Running, bytes: &[u8]) {
-        self.input.extend_from_slice(bytes);
-        let target = if self.config.tty {
-            running.stdout.as_ref()
-        } else {
-            running.stdin.as_ref()
-        };
-        let Some(fd) = target else {
-            self.input.clear();
-            return;
-        };
-        match rustix::io::write(fd, &self.input) {
-            Ok(n) => drop(self.input.drain(..n)),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            Err(_) => {
-                self.input.clear();
-                running.stdin = None;
-            }
-        }
-        if self.input.is_empty() && self.input_ended {
-            running.stdin = None;
-        }
-    }
-
-    /// Takes one client in; false when none waits.
-    fn accept(&mut self) -> bool {
-        let flags = rustix::net::SocketFlags::CLOEXEC;
-        match rustix::net::accept_with(&self.listener, flags) {
-            Ok(socket) => self.clients.push(Client::new(socket)),
-            Err(_) => return false,
-        }
-        true
-    }
-
-    fn hear(&mut self, i: usize, running: Option<&mut Running>, buffer: &mut [u8]) {
-        let packet = match protocol::receive(&self.clients[i].socket, buffer, RecvFlags::DONTWAIT) {
-            Ok(packet) => packet,
-            Err(rustix::io::Errno::AGAIN) => return,
-            Err(_) => Packet::Gone,
-        };
-        match (packet, running) {
-            (Packet::Stdin(bytes), Some(running)) if self.clients[i].stdin => {
-                let bytes = bytes.to_vec();
-                self.feed(running, &bytes);
-            }
-            (Packet::Stdin(_), _) => {}
-            (Packet::Request(request), running) => {
-                self.clients[i].asked = true;
-                let answer = self.obey(i, &request, running);
-                if let Some(reply) = answer {
-                    self.clients[i].say(&reply.encode());
-                }
-            }
-            _ => self.clients[i].gone = true,
-        }
-    }
-
-    fn obey(&mut self, i: usize, request: &Request, running: Option<&mut Running>) -> Option<Reply> {
-        let outcome = match (request, running) {
-            (
-                Request::Attach {
-                    stdin,
-                    stdout,
-                    stderr,
-                },
-                _,
-            ) => {
-                let client = &mut self.clients[i];
-                (client.stdin, client.stdout, client.stderr) = (*stdin, *stdout, *stderr);
-                client.waits = Some(Wait::Next);
-                Ok(())
-            }
-            (Request::Wait { last }, _) => {
-                self.clients[i].waits = Some(if *last { Wait::Last } else { Wait::Next });
-                return None;
-            }
-            (Request::Resize { rows, columns }, Some(running)) => {
-                if let (true, Some(master)) = (self.config.tty, &running.stdout) {
-                    let _ = berth_sys::pty::set_size(master, *rows, *columns);
-                }
-                return None;
-            }
-            (Request::StdinEof, Some(running)) => {
-                if self.clients[i].stdin && !self.config.tty {
-                    self.input_ended = true;
-                    self.feed(running, &[]);
-                }
-                return None;
-            }
-            (Request::Kill { signal }, Some(running)) => {
-                if *signal == libc::SIGKILL || *signal == self.config.stop_signal.number() {
-                    self.state.stopped_by_user = true;
-                    self.save();
-                }
-                self.signal(running, *signal)
-            }
-            (Request::Stop { signal, timeout }, running) => {
-                self.state.stopped_by_user = true;
-                self.save();
-                self.clients[i].waits = Some(Wait::Last);
-                let running = running?;
-                if let Ok(seconds) = u64::try_from(*timeout) {
-                    self.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
-                }
-                let sent = self.signal(running, *signal);
-                if sent.is_ok() && self.state.status == Status::Paused {
-                    // A frozen process dies of nothing.
-                    let _ = running.container.resume();
-                    self.state.status = Status::Running;
-                }
-                if sent.is_ok() {
-                    return None;
-                }
-                sent
-            }
-            (Request::Pause, Some(running)) if self.state.status == Status::Running => running
-                .container
-                .pause()
-                .map(|()| self.state.status = Status::Paused)
-                .map_err(|e| e.chain()),
-            (Request::Unpause, Some(running)) if self.state.status == Status::Paused => running
-                .container
-                .resume()
-                .map(|()| self.state.status = Status::Running)
-                .map_err(|e| e.chain()),
-            (Request::Reload { limits }, running) => self.reload(*limits, running),
-            _ => Err(format!("it is {}", self.state.status)),
-        };
-        if matches!(request, Request::Pause | Request::Unpause) && outcome.is_ok() {
-            self.save();
-            self.note(
-                if *request == Request::Pause {
-                    "pause"
-                } else {
-                    "unpause"
-                },
-                &[],
-            );
-        }
-        Some(match outcome {
-            Ok(()) => Reply::Done,
-            Err(why) => Reply::Failed(Failure::Other { why }),
-        })
-    }
-
-    fn signal(&self, running: &Running, signal: i32) -> std::result::Result<(), String> {
-        let signal = Signal::from_number(signal).ok_or("no such signal")?;
-        pidfd::send_signal(&running.init, signal.number()).map_err(|e| e.to_string())?;
-        self.note("kill", &[("signal", signal.number().to_string())]);
-        Ok(())
-    }
-
-    fn reload(&mut self, limits: bool, running: Option<&mut Running>) -> std::result::Result<(), String> {
-        let config = record::config(&self.errand.paths, &self.errand.id).map_err(|e| e.chain())?;
-        if limits && let Some(running) = running {
-            let value = crate::spec::resources::limits(&config.host.resources).map_err(|e| e.chain())?;
-            let resources = serde_json::from_value(value).map_err(|e| e.to_string())?;
-            running.container.update(&resources).map_err(|e| e.chain())?;
-        }
-        self.config = config;
-        Ok(())
-    }
-
-    fn reap_clients(&mut self, running: Option<&mut Running>) {
-        let held_stdin = self.clients.iter().any(|c| c.gone && c.stdin);
-        self.clients.retain(|c| !c.gone);
-        if held_stdin
-            && self.config.stdin_once
-            && !self.config.tty
-            && let Some(running) = running
-        {
-            self.input_ended = true;
-            self.feed(running, &[]);
-        }
-    }
-
-    /// Tells who waits for this end.
-    fn exited(&mut self, code: i32, kind: Wait) {
-        let packet = Reply::Exit { code }.encode();
-        for client in &mut self.clients {
-            if client
-                .waits
-                .is_some_and(|w| w == Wait::Next || kind == Wait::Last)
-            {
-                client.say(&packet);
-                client.waits = None;
-            }
-        }
-    }
-
     /// Waits for the back-off to pass; false when the user stops it meanwhile.
     fn pause_between_runs(&mut self, backoff: Duration) -> bool {
         let until = Instant::now() + backoff;
@@ -639,7 +259,7 @@ impl Shim {
             }
             let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
             fds.extend(self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::IN)));
-            let _ = poll(&mut fds, Some(&timespec(left)));
+            let _ = rustix::event::poll(&mut fds, Some(&timespec(left)));
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             for (i, _) in ready[1..].iter().enumerate().filter(|(_, r)| **r) {
                 self.clients[i].flush();
@@ -685,35 +305,9 @@ impl Shim {
                 .iter()
                 .map(|c| PollFd::new(&c.socket, PollFlags::OUT))
                 .collect();
-            let _ = poll(&mut fds, Some(&timespec(left)));
+            let _ = rustix::event::poll(&mut fds, Some(&timespec(left)));
             drop(fds);
             self.clients.iter_mut().for_each(Client::flush);
         }
-    }
-}
-
-struct Ready {
-    init: bool,
-    listener: bool,
-    out: bool,
-    err: bool,
-    input: bool,
-    dns: bool,
-    health: bool,
-    clients: Vec<bool>,
-}
-
-#[allow(unsafe_code)] // the responder gives its descriptor by number
-fn borrow(responder: &Responder) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor is open and stays the same for the responder's life (its documentation), which the returned
-    // borrow does not outlive.
-    unsafe { BorrowedFd::borrow_raw(responder.descriptor()) }
-}
-
-fn timespec(d: Duration) -> Timespec {
-    // A fraction of a nanosecond early would spin; poll(2) rounds up to its own grain.
-    Timespec {
-        tv_sec: i64::try_from(d.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: d.subsec_nanos().into(),
     }
 }

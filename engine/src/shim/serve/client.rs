@@ -1,0 +1,119 @@
+//! Who talks to the shim: a socket each, what it asked to see, and what it was told but had no room for.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+
+use rustix::net::SendFlags;
+
+use super::Shim;
+use crate::shim::lifecycle::Running;
+use crate::shim::protocol::{self, Reply};
+
+/// Clients served at once; more wait in the listen queue.
+pub(super) const CLIENTS_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) socket: OwnedFd,
+    pub(super) stdin: bool,
+    pub(super) stdout: bool,
+    pub(super) stderr: bool,
+    /// Wants Exit: at the next end, or at the last only.
+    pub(super) waits: Option<Wait>,
+    /// It has said what it wants.
+    pub(super) asked: bool,
+    /// Packets its socket had no room for.
+    pub(super) pending: VecDeque<Vec<u8>>,
+    pub(super) gone: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    Next,
+    Last,
+}
+
+impl Client {
+    pub(super) fn new(socket: OwnedFd) -> Client {
+        let pending = VecDeque::new();
+        Client {
+            socket,
+            stdin: false,
+            stdout: false,
+            stderr: false,
+            waits: None,
+            asked: false,
+            pending,
+            gone: false,
+        }
+    }
+
+    pub(super) fn say(&mut self, packet: &[u8]) {
+        if self.gone {
+            return;
+        }
+        if self.pending.is_empty() {
+            match protocol::transmit(&self.socket, packet, SendFlags::DONTWAIT) {
+                Ok(()) => return,
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+        self.pending.push_back(packet.to_vec());
+    }
+
+    pub(super) fn flush(&mut self) {
+        while let Some(packet) = self.pending.front() {
+            match protocol::transmit(&self.socket, packet, SendFlags::DONTWAIT) {
+                Ok(()) => drop(self.pending.pop_front()),
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => {
+                    self.gone = true;
+                    self.pending.clear();
+                }
+            }
+        }
+    }
+}
+
+impl Shim {
+    /// Takes one client in; false when none waits.
+    pub(super) fn accept(&mut self) -> bool {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        match rustix::net::accept_with(&self.listener, flags) {
+            Ok(socket) => self.clients.push(Client::new(socket)),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    pub(super) fn reap_clients(&mut self, running: Option<&mut Running>) {
+        let held_stdin = self.clients.iter().any(|c| c.gone && c.stdin);
+        self.clients.retain(|c| !c.gone);
+        if held_stdin
+            && self.config.stdin_once
+            && !self.config.tty
+            && let Some(running) = running
+        {
+            self.input_ended = true;
+            self.feed(running, &[]);
+        }
+    }
+
+    /// Tells who waits for this end.
+    pub(super) fn exited(&mut self, code: i32, kind: Wait) {
+        let packet = Reply::Exit { code }.encode();
+        for client in &mut self.clients {
+            if client
+                .waits
+                .is_some_and(|w| w == Wait::Next || kind == Wait::Last)
+            {
+                client.say(&packet);
+                client.waits = None;
+            }
+        }
+    }
+}

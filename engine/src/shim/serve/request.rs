@@ -1,0 +1,145 @@
+//! What a client may ask of the shim, and what is done about it.
+
+use std::time::{Duration, Instant};
+
+use berth_sys::pidfd;
+use rustix::net::RecvFlags;
+
+use super::Shim;
+use super::client::Wait;
+use crate::container::Status;
+use crate::flags::Signal;
+use crate::record;
+use crate::shim::lifecycle::Running;
+use crate::shim::protocol::{self, Failure, Packet, Reply, Request};
+
+impl Shim {
+    pub(super) fn hear(&mut self, i: usize, running: Option<&mut Running>, buffer: &mut [u8]) {
+        let packet = match protocol::receive(&self.clients[i].socket, buffer, RecvFlags::DONTWAIT) {
+            Ok(packet) => packet,
+            Err(rustix::io::Errno::AGAIN) => return,
+            Err(_) => Packet::Gone,
+        };
+        match (packet, running) {
+            (Packet::Stdin(bytes), Some(running)) if self.clients[i].stdin => {
+                let bytes = bytes.to_vec();
+                self.feed(running, &bytes);
+            }
+            (Packet::Stdin(_), _) => {}
+            (Packet::Request(request), running) => {
+                self.clients[i].asked = true;
+                let answer = self.obey(i, &request, running);
+                if let Some(reply) = answer {
+                    self.clients[i].say(&reply.encode());
+                }
+            }
+            _ => self.clients[i].gone = true,
+        }
+    }
+
+    fn obey(&mut self, i: usize, request: &Request, running: Option<&mut Running>) -> Option<Reply> {
+        let outcome = match (request, running) {
+            (
+                Request::Attach {
+                    stdin,
+                    stdout,
+                    stderr,
+                },
+                _,
+            ) => {
+                let client = &mut self.clients[i];
+                (client.stdin, client.stdout, client.stderr) = (*stdin, *stdout, *stderr);
+                client.waits = Some(Wait::Next);
+                Ok(())
+            }
+            (Request::Wait { last }, _) => {
+                self.clients[i].waits = Some(if *last { Wait::Last } else { Wait::Next });
+                return None;
+            }
+            (Request::Resize { rows, columns }, Some(running)) => {
+                if let (true, Some(master)) = (self.config.tty, &running.stdout) {
+                    let _ = berth_sys::pty::set_size(master, *rows, *columns);
+                }
+                return None;
+            }
+            (Request::StdinEof, Some(running)) => {
+                if self.clients[i].stdin && !self.config.tty {
+                    self.input_ended = true;
+                    self.feed(running, &[]);
+                }
+                return None;
+            }
+            (Request::Kill { signal }, Some(running)) => {
+                if *signal == libc::SIGKILL || *signal == self.config.stop_signal.number() {
+                    self.state.stopped_by_user = true;
+                    self.save();
+                }
+                self.signal(running, *signal)
+            }
+            (Request::Stop { signal, timeout }, running) => {
+                self.state.stopped_by_user = true;
+                self.save();
+                self.clients[i].waits = Some(Wait::Last);
+                let running = running?;
+                if let Ok(seconds) = u64::try_from(*timeout) {
+                    self.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
+                }
+                let sent = self.signal(running, *signal);
+                if sent.is_ok() && self.state.status == Status::Paused {
+                    // A frozen process dies of nothing.
+                    let _ = running.container.resume();
+                    self.state.status = Status::Running;
+                }
+                if sent.is_ok() {
+                    return None;
+                }
+                sent
+            }
+            (Request::Pause, Some(running)) if self.state.status == Status::Running => running
+                .container
+                .pause()
+                .map(|()| self.state.status = Status::Paused)
+                .map_err(|e| e.chain()),
+            (Request::Unpause, Some(running)) if self.state.status == Status::Paused => running
+                .container
+                .resume()
+                .map(|()| self.state.status = Status::Running)
+                .map_err(|e| e.chain()),
+            (Request::Reload { limits }, running) => self.reload(*limits, running),
+            _ => Err(format!("it is {}", self.state.status)),
+        };
+        if matches!(request, Request::Pause | Request::Unpause) && outcome.is_ok() {
+            self.save();
+            self.note(
+                if *request == Request::Pause {
+                    "pause"
+                } else {
+                    "unpause"
+                },
+                &[],
+            );
+        }
+        Some(match outcome {
+            Ok(()) => Reply::Done,
+            Err(why) => Reply::Failed(Failure::Other { why }),
+        })
+    }
+
+    fn signal(&self, running: &Running, signal: i32) -> std::result::Result<(), String> {
+        let signal = Signal::from_number(signal).ok_or("no such signal")?;
+        pidfd::send_signal(&running.init, signal.number()).map_err(|e| e.to_string())?;
+        self.note("kill", &[("signal", signal.number().to_string())]);
+        Ok(())
+    }
+
+    fn reload(&mut self, limits: bool, running: Option<&mut Running>) -> std::result::Result<(), String> {
+        let config = record::config(&self.errand.paths, &self.errand.id).map_err(|e| e.chain())?;
+        if limits && let Some(running) = running {
+            let value = crate::spec::resources::limits(&config.host.resources).map_err(|e| e.chain())?;
+            let resources = serde_json::from_value(value).map_err(|e| e.to_string())?;
+            running.container.update(&resources).map_err(|e| e.chain())?;
+        }
+        self.config = config;
+        Ok(())
+    }
+}
