@@ -71,6 +71,8 @@ pub enum Error {
         id: String,
         source: Box<crate::network::Error>,
     },
+    #[error("tidy up the network")]
+    TidyNetwork(#[source] Box<crate::network::Error>),
     #[error("volume {name}")]
     Volume {
         name: String,

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::flags::InvalidFlag;
 use crate::id::{ContainerId, ContainerName};
-use crate::{ContainerConfig, reconcile, record};
+use crate::{ContainerConfig, network, reconcile, record};
 
 /// One `--filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub struct Summary {
 }
 
 impl Engine {
-    /// Containers, newest first. Puts right what a dead shim left behind.
+    /// Containers, newest first. Puts right what a dead shim left behind, and the network's rules if somebody flushed them.
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
         let mut rows = Vec::new();
         for id in record::ids(&self.paths)? {
@@ -123,6 +123,7 @@ impl Engine {
                 config,
             });
         }
+        self.tidy_network(rows.iter().any(|row| row.state.status.needs_shim()))?;
         rows.sort_by_key(|row| std::cmp::Reverse(row.created));
         let moment = |text: &str| self.find(text).and_then(|id| self.config(&id)).map(|c| c.created);
         let mut filters = Vec::new();
@@ -145,6 +146,15 @@ impl Engine {
             rows.truncate(last);
         }
         Ok(rows)
+    }
+
+    /// Takes down what shims were killed before they could; puts the rules back that a firewall's reload took.
+    fn tidy_network(&self, running: bool) -> Result<()> {
+        let paths = reconcile::network_paths(&self.paths);
+        let restored = if running { network::restore(&paths) } else { Ok(()) };
+        restored
+            .and_then(|()| network::settle_abandoned(&paths))
+            .map_err(|source| crate::Error::TidyNetwork(Box::new(source)))
     }
 }
 

@@ -31,14 +31,17 @@ pub(super) fn admit(
         }
         batch
     };
+    // A refused transaction costs the kernel a grace period, a question does not.
+    let shared = if nft.has_table(firewall::TABLES[0])? {
+        shared
+    } else {
+        rebuild_between(paths, &mut nft, shared)?
+    };
     let shared = match nft.commit(fill(), "admit a container") {
         Ok(()) => shared,
+        // One of the two tables was there, and is the only one.
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
-            drop(shared);
-            let exclusive = Lock::exclusive(paths)?;
-            rebuild(paths, &mut nft)?;
-            drop(exclusive);
-            Lock::shared(paths)?
+            rebuild_between(paths, &mut nft, shared)?
         }
         // A published port of a container whose record is lost; the reservation proves that nobody has the port now.
         Err(Error::Nft { source, .. })
@@ -54,14 +57,24 @@ pub(super) fn admit(
     Ok(shared)
 }
 
+/// [`rebuild`] by somebody who holds the shared lock, and holds it again afterwards.
+fn rebuild_between(paths: &Paths, nft: &mut Nft, shared: Lock) -> Result<Lock> {
+    drop(shared);
+    let exclusive = Lock::exclusive(paths)?;
+    rebuild(paths, nft)?;
+    drop(exclusive);
+    Lock::shared(paths)
+}
+
 /// Makes the tables anew from all records: the first container, and the first after somebody flushed the ruleset.
 /// The caller holds the exclusive lock.
 fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
     let mut batch = Batch::new();
     // What is left of a table goes in the same transaction, so no packet meets a half of the rules.
     for table in firewall::TABLES {
-        batch.table(table);
-        batch.remove_table(table);
+        if nft.has_table(table)? {
+            batch.remove_table(table);
+        }
     }
     firewall::create(&mut batch);
     let mut seen: Vec<String> = Vec::new();
@@ -77,6 +90,11 @@ fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
         }
         if let Some(primary) = record.primary() {
             firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
+        }
+    }
+    for (_, record) in Record::released(paths) {
+        for endpoint in &record.endpoints {
+            firewall::guard(&mut batch, Change::Add, endpoint);
         }
     }
     nft.commit(batch, "create the tables")
@@ -128,12 +146,13 @@ fn retract_ports(nft: &mut Nft, ports: &[PortMapping]) -> Result<()> {
     Ok(())
 }
 
-/// Takes endpoints and ports out of the sets: at once, or one by one when a part is gone already.
+/// Takes away what containers may send, and their ports: at once, or one by one when a part is gone already. Their links
+/// stay guarded as long as they are there.
 pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[PortMapping]) -> Result<()> {
     let mut batch = Batch::new();
     endpoints
         .iter()
-        .for_each(|endpoint| firewall::endpoint(&mut batch, Change::Remove, endpoint));
+        .for_each(|endpoint| firewall::source(&mut batch, Change::Remove, endpoint));
     firewall::ports(&mut batch, Change::Remove, ports, Ipv4Addr::UNSPECIFIED);
     match nft.commit(batch, "retract a container") {
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
@@ -142,7 +161,7 @@ pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[Por
     }
     for endpoint in endpoints {
         let mut batch = Batch::new();
-        firewall::endpoint(&mut batch, Change::Remove, endpoint);
+        firewall::source(&mut batch, Change::Remove, endpoint);
         nft_ignore_missing(nft.commit(batch, "retract a container"))?;
     }
     retract_ports(nft, ports)?;

@@ -1,4 +1,4 @@
-//! Joins a container to its networks and takes it off again.
+//! Joins a container to its networks.
 //!
 //! Calls for one container do not overlap: the engine holds the container's lock. Calls for different containers may.
 
@@ -6,19 +6,20 @@ use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::admit::{admit, nft_ignore_missing, retract};
+use super::admit::admit;
+use super::detach::{detach, release_leases, settle, settle_one};
 use super::error::{Error, Result};
-use super::lease::{self, Leases};
+use super::lease::Leases;
 use super::link::Links;
 use super::lock::Lock;
 use super::model::{AttachRequest, Endpoint, EndpointStatus, Mac, NetnsSource, Network, Paths, PortMapping};
-use super::netns::{self, Visit};
-use super::nft::{Batch, Change, Nft};
+use super::netns::Visit;
 use super::record::Record;
-use super::{firewall, names, port, store};
+use super::{names, port, store};
 
-/// A joined container. Dropping it undoes nothing but the port reservations; [`detach`] does the rest.
+/// A joined container. Dropping it undoes nothing but the port reservations; [`detach()`] does the rest.
 #[derive(Debug)]
 pub struct Attachment {
     /// Where the namespace can be entered.
@@ -46,6 +47,8 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
             network: network.to_owned(),
         });
     }
+    // Its last run's links may still be on their way out, under the names that this run's will have.
+    settle_one(paths, id)?;
     let networks = resolve(paths, request)?;
     let (ports, reservations) = port::reserve(&request.ports)?;
     if !ports.is_empty() && networks.iter().all(|network| network.internal) {
@@ -66,14 +69,13 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
         ports,
         dns: request.dns.clone(),
     };
-    let shared = Lock::shared(paths)?;
-    let result = lease_all(paths, &networks, &request.networks, &mut record)
-        .and_then(|mut host| build(paths, &networks, &record, &mut host, shared));
-    if let Err(error) = result {
-        // The first error is the one to tell; what cannot be undone now stays on record for the next detach.
-        let _ = release_leases(paths, &record);
-        let _ = detach(paths, id);
-        return Err(error);
+    match join(paths, &networks, &request.networks, &mut record) {
+        // Addresses of containers that ended a moment ago are leased until their links are gone.
+        Err(Error::AddressTaken { .. } | Error::Exhausted { .. }) => {
+            settle(paths, Duration::ZERO)?;
+            join(paths, &networks, &request.networks, &mut record)?;
+        }
+        other => other?,
     }
     Ok(Attachment {
         netns: record.netns,
@@ -81,6 +83,20 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
         ports: record.ports,
         reservations,
     })
+}
+
+/// Leases, records, builds; undone when a step fails.
+fn join(paths: &Paths, networks: &[Network], wanted: &[Endpoint], record: &mut Record) -> Result<()> {
+    let shared = Lock::shared(paths)?;
+    let result = lease_all(paths, networks, wanted, record)
+        .and_then(|mut host| build(paths, networks, record, &mut host, shared));
+    if result.is_err() {
+        // The first error is the one to tell; what cannot be undone now stays on record for the next detach.
+        let _ = release_leases(paths, record);
+        let _ = detach(paths, &record.container_id);
+        record.endpoints.clear();
+    }
+    result
 }
 
 /// The networks asked for, each once.
@@ -154,7 +170,7 @@ pub(super) fn place(
 }
 
 /// At most 15 bytes, the same for a container on a network each time: FNV-1a of both ids.
-fn veth_name(container: &str, network: &str) -> String {
+pub(super) fn veth_name(container: &str, network: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in container.bytes().chain(network.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -241,102 +257,6 @@ pub(super) fn register(paths: &Paths, endpoint: &EndpointStatus) -> Result<()> {
         .names
         .iter()
         .try_for_each(|name| names::add(paths, &endpoint.network, name, endpoint.ip))
-}
-
-/// Takes a container off its networks and removes its namespace, from the records on disk alone. Calling it again, or for
-/// a container that was never attached, does nothing.
-pub fn detach(paths: &Paths, container_id: &str) -> Result<()> {
-    let Some(record) = Record::load(paths, container_id)? else {
-        return detach_unrecorded(paths, container_id);
-    };
-    let shared = Lock::shared(paths)?;
-    let endpoints: Vec<&EndpointStatus> = record.endpoints.iter().collect();
-    if !endpoints.is_empty() {
-        // Rules before links and links before leases: what a rule names must not be somebody else's by then.
-        retract(&mut Nft::open()?, &endpoints, &record.ports)?;
-        unplug(paths, &endpoints)?;
-    }
-    if record.own_netns {
-        netns::remove(&record.netns)?;
-    }
-    release_leases(paths, &record)?;
-    Record::remove(paths, container_id)?;
-    drop(shared);
-    for endpoint in &record.endpoints {
-        close_if_idle(paths, &endpoint.network)?;
-    }
-    Ok(())
-}
-
-pub(super) fn unplug(paths: &Paths, endpoints: &[&EndpointStatus]) -> Result<()> {
-    let mut host = Links::open()?;
-    for endpoint in endpoints {
-        endpoint
-            .names
-            .iter()
-            .for_each(|name| names::remove(paths, &endpoint.network, name, endpoint.ip));
-        host.delete(&endpoint.veth)?;
-    }
-    Ok(())
-}
-
-fn release_leases(paths: &Paths, record: &Record) -> Result<()> {
-    for endpoint in &record.endpoints {
-        lease::release(paths, &endpoint.network, endpoint.ip, &record.container_id)?;
-    }
-    Ok(())
-}
-
-/// The record is lost with the rest of STATE, but the kernel may have kept what it named: namespace and links have names
-/// that follow from the container's and the network's.
-fn detach_unrecorded(paths: &Paths, container_id: &str) -> Result<()> {
-    netns::remove(&paths.netns(container_id))?;
-    Record::remove(paths, container_id)?;
-    for (network, ip) in lease::of_container(paths, container_id) {
-        lease::release(paths, &network, ip, container_id)?;
-    }
-    let mut host = Links::open()?;
-    for network in store::Networks::open(paths)?.list()? {
-        host.delete(&veth_name(container_id, &network.id))?;
-        close_if_idle(paths, &network.name)?;
-    }
-    Ok(())
-}
-
-/// Removes a network's bridge, and the tables with the last network's, when no address is leased.
-pub(super) fn close_if_idle(paths: &Paths, network: &str) -> Result<()> {
-    if lease::any(paths, network)? {
-        return Ok(());
-    }
-    let _exclusive = Lock::exclusive(paths)?;
-    if lease::any(paths, network)? {
-        return Ok(());
-    }
-    match store::find(paths, network) {
-        Ok(network) => remove_idle(paths, &network),
-        // Its definition went with its last container.
-        Err(Error::NotFound(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes what an idle network has in the kernel. The caller holds the exclusive lock.
-pub(super) fn remove_idle(paths: &Paths, network: &Network) -> Result<()> {
-    Links::open()?.delete(&network.bridge)?;
-    let mut nft = Nft::open()?;
-    let mut batch = Batch::new();
-    for other in lease::subdirectories(&paths.networks()) {
-        if lease::any(paths, &other)? {
-            firewall::network(&mut batch, Change::Remove, network);
-            return nft_ignore_missing(nft.commit(batch, "close a network"));
-        }
-    }
-    for table in firewall::TABLES {
-        let mut batch = Batch::new();
-        batch.remove_table(table);
-        nft_ignore_missing(nft.commit(batch, "remove the tables"))?;
-    }
-    Ok(())
 }
 
 /// What a container is attached to now; `None` when it is not attached.

@@ -1,9 +1,11 @@
 //! Changes to a container that is attached: one more network, one less, another name.
 
 use std::fs::File;
+use std::time::Duration;
 
 use super::admit::{admit, retract};
-use super::attach::{close_if_idle, ensure_bridge, place, plug, register, unplug};
+use super::attach::{ensure_bridge, place, plug, register};
+use super::detach::{close_if_idle, forget_names, settle, unplug};
 use super::error::{Error, Result};
 use super::lease::{self, Leases};
 use super::link::Links;
@@ -23,6 +25,17 @@ fn attached(paths: &Paths, container_id: &str, network: &str) -> Result<Record> 
 
 /// Joins a running, attached container to one more network.
 pub fn connect(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<EndpointStatus> {
+    match join(paths, container_id, endpoint) {
+        // Addresses of containers that ended a moment ago are leased until their links are gone.
+        Err(Error::AddressTaken { .. } | Error::Exhausted { .. }) => {
+            settle(paths, Duration::ZERO)?;
+            join(paths, container_id, endpoint)
+        }
+        other => other,
+    }
+}
+
+fn join(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<EndpointStatus> {
     let network = store::find(paths, &endpoint.network)?;
     let mut record = attached(paths, container_id, &network.name)?;
     if record.endpoints.iter().any(|other| other.network == network.name) {
@@ -91,7 +104,8 @@ pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()
     let is_primary = was_primary == Some(gone.ip);
     let mut nft = Nft::open()?;
     retract(&mut nft, &[&gone], if is_primary { &record.ports } else { &[] })?;
-    unplug(paths, &[&gone])?;
+    forget_names(paths, &[&gone]);
+    unplug(&mut nft, &[&gone])?;
     lease::release(paths, network, gone.ip, container_id)?;
     record.endpoints.remove(at);
     record.save(paths)?;

@@ -303,14 +303,24 @@ pub(super) fn network(batch: &mut Batch, change: Change, network: &Network) {
 
 /// What a container's place on a network puts into the sets.
 pub(super) fn endpoint(batch: &mut Batch, change: Change, endpoint: &EndpointStatus) {
-    let port = name(&endpoint.veth);
-    let mut source = port.to_vec();
+    // The source first: between the two messages nothing runs, but a reader expects the permission before the check.
+    source(batch, change, endpoint);
+    guard(batch, change, endpoint);
+}
+
+/// What a container may send. Without it, and with the [`guard`], it is nothing.
+pub(super) fn source(batch: &mut Batch, change: Change, endpoint: &EndpointStatus) {
+    let mut source = name(&endpoint.veth).to_vec();
     source.extend_from_slice(&endpoint.mac.0);
     source.extend_from_slice(&[0, 0]);
     source.extend_from_slice(&endpoint.ip.octets());
-    // The source first: between the two messages nothing runs, but a reader expects the permission before the check.
     batch.elements(change, BRIDGE, SOURCES.name, &[(source, None)]);
-    batch.elements(change, BRIDGE, PORTS.name, &[(port.to_vec(), None)]);
+}
+
+/// That a link is held to what its container may send.
+pub(super) fn guard(batch: &mut Batch, change: Change, endpoint: &EndpointStatus) {
+    let port = name(&endpoint.veth).to_vec();
+    batch.elements(change, BRIDGE, PORTS.name, &[(port, None)]);
 }
 
 /// Published ports of one container.

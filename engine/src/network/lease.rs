@@ -206,7 +206,10 @@ impl<'a> Leases<'a> {
         let Some(owner) = owner_of(&path) else {
             return Ok(false);
         };
-        if !owner.is_empty() && super::record::path(self.paths, &owner).exists() {
+        if !owner.is_empty()
+            && (super::record::path(self.paths, &owner).exists()
+                || super::record::released(self.paths, &owner).exists())
+        {
             return Ok(false);
         }
         fs::remove_file(&path).map_err(Error::file("remove", path))?;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
@@ -34,6 +34,9 @@ struct Request<'a> {
 }
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+
+/// Body of the message that ends a dump: one error number (netlink(7), `NLMSG_DONE`).
+const DONE_LEN: usize = 4;
 
 impl Links {
     /// Connects to the calling thread's network namespace.
@@ -258,6 +261,38 @@ impl Links {
             Err(Error::Link { source, .. }) if source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             other => other,
         }
+    }
+
+    /// Is any link a port of this bridge? Not of one that does not exist.
+    pub(super) fn has_ports(&mut self, bridge: &str) -> Result<bool> {
+        let Some(index) = self.index(bridge)? else {
+            return Ok(false);
+        };
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Controller(index));
+        let sequence = self.connection.next_sequence();
+        let mut bytes = Vec::with_capacity(64);
+        append(
+            &mut bytes,
+            RouteNetlinkMessage::GetLink(message),
+            NLM_F_REQUEST | NLM_F_DUMP,
+            sequence,
+        );
+        let mut ports = 0;
+        self.connection
+            .exchange(&bytes, |answer| match answer {
+                Answer::Message { body } if body.len() > DONE_LEN => {
+                    ports += 1;
+                    false
+                }
+                _ => true,
+            })
+            .map_err(|source| Error::Link {
+                operation: "list the ports of",
+                object: bridge.to_owned(),
+                source,
+            })?;
+        Ok(ports > 0)
     }
 
     fn require(&mut self, name: &str) -> Result<u32> {

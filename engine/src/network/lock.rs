@@ -2,9 +2,11 @@
 //!
 //! `STATE/networks/.lock` is held shared through each attach and detach, and exclusively for the few moments that add or
 //! remove what all share: the nftables tables, a bridge that nobody uses. `STATE/networks/<name>/lock` is held
-//! exclusively while addresses of that network are handed out.
+//! exclusively while addresses of that network are handed out. `STATE/networks/.closer` is held by the one process that
+//! waits for idle networks to be closed.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -15,7 +17,7 @@ use super::model::Paths;
 /// A held flock; dropping it lets go, as does the death of the process.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -27,6 +29,28 @@ impl Lock {
     /// The whole network, alone.
     pub(super) fn exclusive(paths: &Paths) -> Result<Self> {
         Self::take(&paths.networks().join(".lock"), FlockOperation::LockExclusive)
+    }
+
+    /// The right to close idle networks; `None` when somebody has it, or STATE is gone.
+    pub(super) fn closer(paths: &Paths) -> Result<Option<Self>> {
+        let path = paths.networks().join(".closer");
+        let file = match File::options().create(true).append(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::file("open", path)(error)),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(Error::file("lock", path)(errno.into())),
+        }
+    }
+
+    /// Is this lock's file still the one at [`Lock::closer`]'s path? `None` when nothing is there.
+    pub(super) fn is_closer_of(&self, paths: &Paths) -> Option<bool> {
+        let there = fs::metadata(paths.networks().join(".closer")).ok()?;
+        let ours = self.file.metadata().ok()?;
+        Some((there.dev(), there.ino()) == (ours.dev(), ours.ino()))
     }
 
     /// One network's addresses.
@@ -52,7 +76,7 @@ impl Lock {
         .map_err(Error::file("open", path))?;
         loop {
             match flock(&file, operation) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Self { file }),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(Error::file("lock", path)(errno.into())),
             }

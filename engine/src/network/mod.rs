@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! attach: leases and record (under the networks' flocks) ─► bridge ─► netns ─► veth ─► addresses ─► nft elements ─► names
-//! detach: nft elements ─► names, veth ─► netns ─► leases ─► record; from the record alone
+//! detach: nft elements ─► names ─► netns ─► (a moment later, together with others') veth ─► leases ─► idle bridge ─► record
 //! ```
 //!
 //! Everything here blocks, but for [`dns::Responder`], which never does.
@@ -11,11 +11,13 @@
 mod admit;
 mod attach;
 mod connect;
+mod detach;
 pub mod dns;
 mod error;
 pub mod files;
 mod firewall;
 mod lease;
+mod linger;
 mod link;
 mod lock;
 mod model;
@@ -28,9 +30,11 @@ mod record;
 mod store;
 
 pub use admit::restore;
-pub use attach::{Attachment, attach, detach, inspect};
+pub use attach::{Attachment, attach, inspect};
 pub use connect::{connect, disconnect, rename};
+pub use detach::{Released, detach, release};
 pub use error::{Error, Result};
+pub use linger::{LINGER, linger, settle_abandoned};
 pub use model::{
     AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, HostTarget, Mac,
     Mode, NetnsSource, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,

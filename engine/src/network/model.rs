@@ -56,6 +56,10 @@ impl Paths {
     pub(super) fn records(&self) -> PathBuf {
         self.networks().join(".attachments")
     }
+
+    pub(super) fn released(&self) -> PathBuf {
+        self.networks().join(".released")
+    }
 }
 
 /// A network, as `berth network inspect` shows it.

@@ -1,9 +1,12 @@
 //! What is attached, on disk: `STATE/networks/.attachments/<container id>`. Written before anything it names is made and
-//! removed after all of it is gone, so detaching works from here alone.
+//! moved to `STATE/networks/.released` once the container is off its networks; removed from there after all it names is
+//! gone, so detaching works from here alone.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +76,48 @@ impl Record {
         }
     }
 
+    /// Moves the record aside, to where [`Record::released`] finds it. The file's ctime is the moment.
+    pub(super) fn release(&self, paths: &Paths) -> Result<()> {
+        let (from, to) = (
+            path(paths, &self.container_id),
+            released(paths, &self.container_id),
+        );
+        let result = match fs::rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let directory = paths.released();
+                fs::create_dir_all(&directory).map_err(Error::file("create", directory))?;
+                fs::rename(&from, &to)
+            }
+            other => other,
+        };
+        result.map_err(Error::file("rename", from))
+    }
+
+    /// Containers that are off their networks but not settled yet, and since when.
+    pub(super) fn released(paths: &Paths) -> Vec<(SystemTime, Self)> {
+        let entries = fs::read_dir(paths.released()).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                let status = entry.metadata().ok()?;
+                let since = Duration::new(
+                    u64::try_from(status.ctime()).ok()?,
+                    u32::try_from(status.ctime_nsec()).ok()?,
+                );
+                let record = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+                Some((SystemTime::UNIX_EPOCH + since, record))
+            })
+            .collect()
+    }
+
+    /// Nothing is left of a released container.
+    pub(super) fn forget_released(paths: &Paths, container: &str) -> Result<()> {
+        let path = released(paths, container);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// All records that can be read.
     pub(super) fn all(paths: &Paths) -> Vec<Self> {
         let entries = fs::read_dir(paths.records()).into_iter().flatten().flatten();
@@ -86,4 +131,8 @@ impl Record {
 
 pub(super) fn path(paths: &Paths, container: &str) -> PathBuf {
     paths.records().join(container)
+}
+
+pub(super) fn released(paths: &Paths, container: &str) -> PathBuf {
+    paths.released().join(container)
 }

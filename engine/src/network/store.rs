@@ -3,13 +3,15 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
 use super::error::{Error, Result};
 use super::lock::Lock;
 use super::model::{DEFAULT_BRIDGE, DEFAULT_NETWORK, Network, NetworkOptions, Paths, validate_name};
-use super::{attach, lease};
+use super::record;
+use super::{detach, lease};
 
 /// Subnet of the default network.
 const DEFAULT_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 77, 0, 0), 16);
@@ -119,6 +121,7 @@ impl Networks {
     pub fn containers(&self, name: &str) -> Result<Vec<(String, Ipv4Addr)>> {
         let network = self.get(name)?;
         let mut leases = lease::list(&self.paths, &network.name);
+        leases.retain(|(_, owner)| !record::released(&self.paths, owner).exists());
         leases.sort();
         Ok(leases.into_iter().map(|(ip, owner)| (owner, ip)).collect())
     }
@@ -129,6 +132,8 @@ impl Networks {
             return Err(Error::Predefined(name.to_owned()));
         }
         let network = self.get(name)?;
+        // Containers that ended a moment ago still have their addresses.
+        detach::settle(&self.paths, Duration::ZERO)?;
         let _definitions = Lock::definitions(&self.paths)?;
         let _all = Lock::exclusive(&self.paths)?;
         let containers = lease::list(&self.paths, &network.name);
@@ -144,7 +149,7 @@ impl Networks {
                 containers,
             });
         }
-        attach::remove_idle(&self.paths, &network)?;
+        detach::remove_idle(&self.paths, &network)?;
         let path = self.paths.definitions().join(format!("{}.json", network.name));
         fs::remove_file(&path).map_err(Error::file("remove", path))?;
         match fs::remove_dir_all(self.paths.network(&network.name)) {
@@ -159,11 +164,12 @@ impl Networks {
     /// Returns the names of the forgotten.
     pub fn prune(&self) -> Result<Vec<String>> {
         let mut gone = Vec::new();
+        detach::settle(&self.paths, Duration::ZERO)?;
         for network in self.list()? {
             if network.name == DEFAULT_NETWORK {
                 let _all = Lock::exclusive(&self.paths)?;
                 if !lease::any(&self.paths, &network.name)? {
-                    attach::remove_idle(&self.paths, &network)?;
+                    detach::remove_idle(&self.paths, &network)?;
                 }
                 continue;
             }

@@ -12,7 +12,7 @@ use crate::config::ContainerConfig;
 use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{MountKind, NetworkMode, Propagation};
-use crate::network::{self, AttachRequest, Attachment, Endpoint, NetnsSource, dns::Responder};
+use crate::network::{self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder};
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
 use crate::record::{self, Durability};
@@ -43,7 +43,7 @@ pub(super) fn begin(paths: &Paths, config: &ContainerConfig, state: &mut State) 
     record::save_state(paths, &config.id, state, Durability::Renamed)?;
     let running = steps(paths, config, state);
     if let Err(e) = &running {
-        undo(paths, config);
+        let _released = undo(paths, config);
         settle(state);
         state.status = if state.started.is_some() {
             Status::Exited
@@ -275,12 +275,14 @@ fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: std::os::fd::Borr
 }
 
 /// Takes back whatever of a start was made. Each step is fine when there is nothing to do, and one that fails keeps
-/// none of the others from being tried; reconcile gets another chance at what is left.
-pub(super) fn undo(paths: &Paths, config: &ContainerConfig) {
+/// none of the others from being tried; reconcile gets another chance at what is left. Links go a moment later
+/// ([`network::linger`]).
+pub(super) fn undo(paths: &Paths, config: &ContainerConfig) -> Released {
     let _ = super::forget(paths, &config.id);
     let _ = rootfs::unmount(&paths.rootfs(&config.id));
-    let _ = network::detach(&network_paths(paths), config.id.as_str());
+    let released = network::release(&network_paths(paths), config.id.as_str()).unwrap_or_default();
     sweep(&paths.run_dir(&config.id));
+    released
 }
 
 /// Empties the run directory but for the lock, whose absence would read as "shim gone".
@@ -291,7 +293,8 @@ fn sweep(run: &Path) {
     }
 }
 
-/// Records the end of a run. `again` says that the policy starts it once more.
+/// Records the end of a run. `again` says that the policy starts it once more. What it returns is dropped after everybody
+/// who waits for the end has been told.
 pub(super) fn end(
     paths: &Paths,
     config: &ContainerConfig,
@@ -299,12 +302,12 @@ pub(super) fn end(
     running: Running,
     code: i32,
     again: bool,
-) -> Result<()> {
+) -> Result<Released> {
     state.oom_killed = oom_killed(config);
     let Running { container, .. } = running;
     // With --pid host others of it may live on; they go with it.
     let _ = container.delete(true);
-    undo(paths, config);
+    let released = undo(paths, config);
     settle(state);
     state.exit_code = code;
     state.finished = Some(Timestamp::now());
@@ -320,7 +323,8 @@ pub(super) fn end(
     } else {
         record::last_words(config)
     };
-    record::save_state(paths, &config.id, state, durability)
+    record::save_state(paths, &config.id, state, durability)?;
+    Ok(released)
 }
 
 fn oom_killed(config: &ContainerConfig) -> bool {

@@ -4,6 +4,7 @@
 //! begin: network ─► files ─► overlay ─► spec ─► runtime create, start ─► record "running" ─► Started
 //! serve: one poll(2) over init, streams, clients, name server          (serve.rs, serve/)
 //! end:   drain ─► runtime delete ─► network ─► record "exited" ─► Exit  (lifecycle.rs)
+//! after: idle networks are closed, a second later                       (network::linger)
 //! ```
 //!
 //! Single-threaded; blocks in poll(2) alone.
@@ -18,7 +19,9 @@ use std::os::fd::OwnedFd;
 
 use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
+use crate::network;
 use crate::paths::Paths;
+use crate::reconcile::network_paths;
 
 /// What the shim is told by whoever spawns it.
 #[derive(Debug)]
@@ -39,7 +42,12 @@ pub fn main(args: &[std::ffi::OsString]) -> Result<()> {
     let errand = errand(args)?;
     // A session of its own: a terminal that hangs up takes berth along, never the container.
     let _ = rustix::process::setsid();
-    serve::run(errand)
+    let networks = network_paths(&errand.paths);
+    let outcome = serve::run(errand);
+    // The container is history and its lock free; what is left are links that the kernel takes its time over. Nobody hears
+    // a failure; the next command that settles anything meets it again.
+    let _ = network::linger(&networks);
+    outcome
 }
 
 fn errand(args: &[std::ffi::OsString]) -> Result<Errand> {

@@ -89,7 +89,7 @@ pub(super) fn run(errand: Errand) -> Result<()> {
                 .restart
                 .restarts(code, shim.state.restart_count, shim.state.stopped_by_user);
         shim.note("die", &[("exitCode", code.to_string())]);
-        lifecycle::end(
+        let _released = lifecycle::end(
             &shim.errand.paths,
             &shim.config,
             &mut shim.state,

@@ -6,4 +6,5 @@ mod crash;
 mod host;
 mod isolation;
 mod lifecycle;
+mod linger;
 mod ports;
