@@ -10,7 +10,7 @@ use berth_engine::flags::{
     MountSpec, NetworkMode, PidMode, RestartPolicy, SecurityOpt, Signal, Ulimit, UserSpec, UsernsMode,
     UtsMode, parse_tmpfs, parse_volume,
 };
-use berth_engine::network::{DnsOptions, HostTarget, Mac, port};
+use berth_engine::network::{DnsOptions, HostTarget, Mac, Word, port};
 use berth_engine::{ContainerName, CreateRequest, HostConfig, LogConfig, Resources};
 use clap::Args;
 
@@ -84,13 +84,13 @@ pub struct ContainerArgs {
     dns: Vec<IpAddr>,
     /// Search domain
     #[arg(long)]
-    dns_search: Vec<String>,
+    dns_search: Vec<Word>,
     /// Resolver option
     #[arg(long, visible_alias = "dns-opt")]
-    dns_option: Vec<String>,
+    dns_option: Vec<Word>,
     /// Add a line to /etc/hosts
     #[arg(long, value_name = "NAME:IP", value_parser = parse_host)]
-    add_host: Vec<(String, HostTarget)>,
+    add_host: Vec<(Word, HostTarget)>,
     /// Host name inside
     #[arg(short = 'h', long)]
     hostname: Option<String>,
@@ -426,7 +426,7 @@ pub fn pair_or_key(text: &str) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
-fn parse_host(text: &str) -> std::result::Result<(String, HostTarget), String> {
+fn parse_host(text: &str) -> std::result::Result<(Word, HostTarget), String> {
     let bad = || format!("{text:?} is not of the form name:address");
     let (name, address) = text
         .split_once([':', '='])
@@ -436,7 +436,8 @@ fn parse_host(text: &str) -> std::result::Result<(String, HostTarget), String> {
         "host-gateway" => HostTarget::Gateway,
         address => HostTarget::Address(address.trim_matches(['[', ']']).parse().map_err(|_| bad())?),
     };
-    Ok((name.to_owned(), target))
+    let name = name.parse::<Word>().map_err(|e| e.to_string())?;
+    Ok((name, target))
 }
 
 /// docker's: a name alone takes its value from here; not set here, it is left out.

@@ -163,7 +163,8 @@ fn resolve(
     }
     image_volumes(&mut host.mounts, image)?;
     let seccomp = seccomp(&host.security, host.privileged)?;
-    let hostname = match (&request.hostname, &host.uts, &host.network) {
+    let asked = request.hostname.as_ref().filter(|name| !name.is_empty());
+    let hostname = match (asked, &host.uts, &host.network) {
         (Some(name), UtsMode::Private, _) => name.clone(),
         (None, UtsMode::Private, NetworkMode::Host) => host_name(),
         (None, UtsMode::Private, _) => id.short().to_owned(),

@@ -116,6 +116,16 @@ pub enum Error {
     /// A MAC address that does not parse, or is a group address.
     #[error("MAC address {0:?} is not valid")]
     Mac(String),
+    /// A name or option that would be more than one word of a file.
+    #[error(
+        "{0:?} is not one word: it has a blank, a control character, '#' or ';', is empty or longer than 255 bytes"
+    )]
+    Word(String),
+    /// A name that no neighbour could ask for.
+    #[error(
+        "{0:?} is not a name: use letters, digits, '_', '.' and '-', at most 63 between two dots and 200 in all"
+    )]
+    Alias(String),
     /// A container attached already, or twice to one network.
     #[error("container {container} is attached to network {network} already")]
     Attached {
@@ -180,17 +190,6 @@ pub enum Error {
         /// What was tried.
         operation: &'static str,
         /// Why; the kernel's errno of the first message it refused.
-        #[source]
-        source: io::Error,
-    },
-    /// A socket of the DNS responder.
-    #[error("cannot {operation} for the name server of container {container}")]
-    Dns {
-        /// What was tried.
-        operation: &'static str,
-        /// Container id.
-        container: String,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -1,113 +1,150 @@
 //! Contents of the container's `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname`.
+//!
+//! As docker has them: the container's own address has its host name in `/etc/hosts`; its name and aliases are for the
+//! name server alone, which answers to neighbours. With the host's network a container has the host's own files.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 
-use super::error::Result;
+use super::error::{Error, Result};
 use super::model::{DnsOptions, EndpointStatus, HostTarget};
+use super::resolv_conf::{self, ResolvConf};
 
 /// Where the name server of a container listens, in its own namespace.
 pub const NAME_SERVER: &str = "127.0.0.11";
 
-/// The file of the host; systemd-resolved keeps the real resolvers in the second one.
-const HOST_FILES: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+const HOSTS: &str = "/etc/hosts";
+/// What every `/etc/hosts` begins with.
+const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+                        ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
 
-/// `/etc/hosts`: loopback, the container's own addresses, `--add-host`. A container on no network of ours is its own
-/// host name at 127.0.0.1.
+/// `/etc/hosts`: loopback, `--add-host`, the container's own addresses with its full host name and, if that has a domain,
+/// its short one. A container on no network is its own host name at 127.0.0.1.
 #[must_use]
-pub fn hosts(hostname: &str, endpoints: &[EndpointStatus], dns: &DnsOptions) -> String {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
-         ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
-    );
-    // The gateway of the first network stands for the host; without a network the host is where we are.
-    let gateway = endpoints.first().map_or_else(
-        || IpAddr::from([127, 0, 0, 1]),
-        |endpoint| endpoint.gateway.into(),
-    );
-    for (name, target) in &dns.extra_hosts {
-        let address = match target {
-            HostTarget::Address(address) => *address,
-            HostTarget::Gateway => gateway,
-        };
-        line(&mut text, &address.to_string(), name);
+pub fn hosts(
+    hostname: &str,
+    domainname: Option<&str>,
+    endpoints: &[EndpointStatus],
+    dns: &DnsOptions,
+) -> String {
+    let mut text = LOOPBACK.to_owned();
+    added(&mut text, endpoints, dns);
+    let mut names = hostname.to_owned();
+    if let Some(domain) = domainname.filter(|domain| !domain.is_empty()) {
+        names = format!("{names}.{domain}");
+    }
+    if let Some((short, _)) = names.clone().split_once('.') {
+        names = format!("{names} {short}");
     }
     if endpoints.is_empty() {
-        line(&mut text, "127.0.0.1", hostname);
+        line(&mut text, "127.0.0.1", &names);
     }
     for endpoint in endpoints {
-        line(&mut text, &endpoint.ip.to_string(), hostname);
+        line(&mut text, &endpoint.ip.to_string(), &names);
     }
     text
 }
 
-fn line(text: &mut String, address: &str, name: &str) {
-    writeln!(text, "{address}\t{name}").expect("writing to a string does not fail");
-}
-
-/// `/etc/resolv.conf`: our name server when the container is on a network, the host's resolvers otherwise (`--network
-/// host`). Reads the host's file; a host without one has no resolvers to give.
+/// `/etc/hosts` of a container with the host's network: the host's. What `--add-host` adds comes first, where it counts
+/// over what the host says of the name.
 ///
 /// # Errors
-/// None today; the signature leaves room for a host whose file cannot be read.
-pub fn resolv_conf(endpoints: &[EndpointStatus], dns: &DnsOptions) -> Result<String> {
-    let host = HOST_FILES.map(|path| std::fs::read_to_string(path).unwrap_or_default());
-    Ok(compose(&host[0], &host[1], !endpoints.is_empty(), dns))
+/// [`Error::File`] when the host's cannot be read; a host without one has loopback alone.
+pub fn hosts_of_host(dns: &DnsOptions) -> Result<Vec<u8>> {
+    let mut text = String::new();
+    added(&mut text, &[], dns);
+    let mut bytes = text.into_bytes();
+    bytes.extend(read(HOSTS)?.unwrap_or_else(|| LOOPBACK.into()));
+    Ok(bytes)
 }
 
-/// The file from the host's two files, `is_served` when a name server of ours answers.
-fn compose(host: &str, behind_resolved: &str, is_served: bool, dns: &DnsOptions) -> String {
-    let values = |keyword: &str| -> Vec<&str> {
-        host.lines()
-            .filter_map(|line| line.trim().strip_prefix(keyword))
-            .filter(|rest| rest.starts_with([' ', '\t']))
-            .map(str::trim)
-            .collect()
-    };
-    let mut text = String::new();
-    if is_served {
-        text = format!("nameserver {NAME_SERVER}\n");
-    } else if dns.servers.is_empty() {
-        let mut servers = values("nameserver");
-        if servers == ["127.0.0.53"] {
-            // The stub of systemd-resolved: with the host's network it answers too, but not over a restart of it.
-            let real: Vec<&str> = behind_resolved
-                .lines()
-                .filter_map(|line| line.strip_prefix("nameserver "))
-                .map(str::trim)
-                .collect();
-            if !real.is_empty() {
-                servers = real;
-            }
+/// The lines of `--add-host`.
+fn added(text: &mut String, endpoints: &[EndpointStatus], dns: &DnsOptions) {
+    for (name, target) in &dns.extra_hosts {
+        let address = match target {
+            HostTarget::Address(address) => *address,
+            // Without a network of its own the host is where the container is.
+            HostTarget::Gateway => host_gateway(endpoints).unwrap_or(Ipv4Addr::LOCALHOST).into(),
+        };
+        line(text, &IpAddr::to_string(&address), name.as_str());
+    }
+}
+
+/// The host as a container on these networks reaches it: at the gateway of its default route, or where there is none at
+/// its first network's.
+pub(super) fn host_gateway(endpoints: &[EndpointStatus]) -> Option<Ipv4Addr> {
+    let outward = endpoints.iter().find(|endpoint| !endpoint.internal);
+    outward.or(endpoints.first()).map(|endpoint| endpoint.gateway)
+}
+
+fn line(text: &mut String, address: &str, names: &str) {
+    writeln!(text, "{address}\t{names}").expect("writing to a string does not fail");
+}
+
+/// `/etc/resolv.conf` of a container with networks or none: our name server where there is one to ask, the host's
+/// resolvers otherwise.
+///
+/// # Errors
+/// [`Error::File`] when the host's cannot be read; a host without one has no resolvers to give.
+pub fn resolv_conf(endpoints: &[EndpointStatus], dns: &DnsOptions) -> Result<String> {
+    let host = ResolvConf::of_host()?.behind_stub()?;
+    Ok(compose(host, !endpoints.is_empty(), dns))
+}
+
+/// `/etc/resolv.conf` of a container with the host's network: the host's to the byte, unless a flag says otherwise.
+///
+/// # Errors
+/// [`Error::File`] when the host's cannot be read; a host without one has no resolvers to give.
+pub fn resolv_conf_of_host(dns: &DnsOptions) -> Result<Vec<u8>> {
+    let is_asked_for = !(dns.servers.is_empty() && dns.search.is_empty() && dns.options.is_empty());
+    if is_asked_for {
+        return Ok(compose(ResolvConf::of_host()?, false, dns).into_bytes());
+    }
+    Ok(read(resolv_conf::PATH)?.unwrap_or_default())
+}
+
+/// The host's with the flags over it, `is_served` when a name server of ours answers.
+fn compose(host: ResolvConf, is_served: bool, dns: &DnsOptions) -> String {
+    let words = |flag: &[super::Word], host: Vec<String>| -> Vec<String> {
+        if flag.is_empty() {
+            host
+        } else {
+            flag.iter().map(ToString::to_string).collect()
         }
-        servers
-            .iter()
-            .for_each(|server| text.push_str(&format!("nameserver {server}\n")));
-    } else {
-        dns.servers
-            .iter()
-            .for_each(|server| text.push_str(&format!("nameserver {server}\n")));
-    }
-    let search = if dns.search.is_empty() {
-        values("search").join(" ")
-    } else {
-        dns.search.join(" ")
     };
+    let servers = if is_served {
+        vec![NAME_SERVER.to_owned()]
+    } else if dns.servers.is_empty() {
+        host.nameservers
+    } else {
+        dns.servers.iter().map(ToString::to_string).collect()
+    };
+    let mut text: String = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect();
+    let mut search = words(&dns.search, host.search);
     // `--dns-search .` is docker's way to ask for no search list.
-    if !search.is_empty() && search != "." {
-        text.push_str(&format!("search {search}\n"));
+    search.retain(|domain| domain != ".");
+    let mut options = words(&dns.options, host.options);
+    if is_served {
+        let dots = |option: &String| {
+            option
+                .strip_prefix("ndots:")
+                .map(|count| count.parse::<u8>().is_ok())
+        };
+        options.retain(|option| dots(option) != Some(false));
+        if !options.iter().any(|option| dots(option) == Some(true)) {
+            // Names of neighbours have no dot: they are asked for as they are, first.
+            options.push("ndots:0".to_owned());
+        }
     }
-    let mut options = if dns.options.is_empty() {
-        values("options").join(" ")
-    } else {
-        dns.options.join(" ")
-    };
-    if is_served && !options.contains("ndots") {
-        // Names of neighbours have no dot: they are asked for as they are, first.
-        options = format!("{options} ndots:0").trim().to_owned();
-    }
-    if !options.is_empty() {
-        text.push_str(&format!("options {options}\n"));
+    for (keyword, values) in [("search", search), ("options", options)] {
+        if !values.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", values.join(" ")));
+        }
     }
     text
 }
@@ -118,46 +155,79 @@ pub fn hostname(hostname: &str) -> String {
     format!("{hostname}\n")
 }
 
+fn read(path: &str) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path)(error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::{Mac, Word};
 
     const HOST: &str =
         "# made by hand\nnameserver 192.0.2.1\nnameserver\t192.0.2.2\nsearch a.test b.test\noptions edns0\n";
 
-    #[test]
-    fn a_served_container_asks_its_own_name_server() {
-        let text = compose(HOST, "", true, &DnsOptions::default());
-        assert_eq!(
-            text,
-            "nameserver 127.0.0.11\nsearch a.test b.test\noptions edns0 ndots:0\n"
-        );
+    fn composed(host: &str, is_served: bool, dns: &DnsOptions) -> String {
+        compose(ResolvConf::parse(host), is_served, dns)
+    }
+
+    fn words<const N: usize>(words: [&str; N]) -> Vec<Word> {
+        words.map(|word| word.parse().expect("one word")).into()
+    }
+
+    fn endpoint(network: &str, internal: bool, ip: [u8; 4]) -> EndpointStatus {
+        let [a, b, c, _] = ip;
+        EndpointStatus {
+            network: network.into(),
+            bridge: "br".into(),
+            ip: ip.into(),
+            prefix: 24,
+            gateway: [a, b, c, 1].into(),
+            mac: Mac::of(ip.into()),
+            ifname: "eth0".into(),
+            veth: "bv".into(),
+            internal,
+            names: vec!["container-name".into(), "alias".into()],
+        }
     }
 
     #[test]
-    fn the_hosts_network_has_the_hosts_resolvers_or_those_asked_for() {
-        let text = compose(HOST, "", false, &DnsOptions::default());
+    fn a_served_container_asks_its_own_name_server() {
         assert_eq!(
-            text,
+            composed(HOST, true, &DnsOptions::default()),
+            "nameserver 127.0.0.11\nsearch a.test b.test\noptions edns0 ndots:0\n"
+        );
+        let options = |text: &str| composed(text, true, &DnsOptions::default());
+        for (host, ours) in [
+            ("options ndots:3\n", "options ndots:3\n"),
+            (
+                "options ndots:\noptions ndots:x no-ndots:1\n",
+                "options no-ndots:1 ndots:0\n",
+            ),
+        ] {
+            assert_eq!(options(host), format!("nameserver 127.0.0.11\n{ours}"));
+        }
+    }
+
+    #[test]
+    fn without_a_name_server_of_ours_the_hosts_resolvers_or_those_asked_for() {
+        assert_eq!(
+            composed(HOST, false, &DnsOptions::default()),
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.test b.test\noptions edns0\n"
         );
         let asked = DnsOptions {
             servers: vec![[192, 0, 2, 9].into()],
-            search: vec![".".into()],
+            search: words(["."]),
+            options: words(["rotate", "timeout:1"]),
             ..DnsOptions::default()
         };
         assert_eq!(
-            compose(HOST, "", false, &asked),
-            "nameserver 192.0.2.9\noptions edns0\n"
-        );
-        assert_eq!(
-            compose(
-                "nameserver 127.0.0.53\n",
-                "nameserver 192.0.2.7\n",
-                false,
-                &DnsOptions::default()
-            ),
-            "nameserver 192.0.2.7\n"
+            composed(HOST, false, &asked),
+            "nameserver 192.0.2.9\noptions rotate timeout:1\n"
         );
     }
 
@@ -165,17 +235,34 @@ mod tests {
     fn hosts_names_the_container_and_what_was_added() {
         let dns = DnsOptions {
             extra_hosts: vec![
-                ("db".into(), HostTarget::Address([192, 0, 2, 5].into())),
-                ("host.internal".into(), HostTarget::Gateway),
+                ("db".parse().unwrap(), HostTarget::Address([192, 0, 2, 5].into())),
+                ("host.internal".parse().unwrap(), HostTarget::Gateway),
             ],
             ..DnsOptions::default()
         };
-        let text = hosts("web", &[], &dns);
-        assert!(text.starts_with("127.0.0.1\tlocalhost\n"), "{text}");
-        assert!(
-            text.contains("192.0.2.5\tdb\n") && text.contains("127.0.0.1\thost.internal\n"),
-            "{text}"
+        let rest = |text: String| text.strip_prefix(LOOPBACK).expect("loopback first").to_owned();
+        assert_eq!(
+            rest(hosts("web", None, &[], &dns)),
+            "192.0.2.5\tdb\n127.0.0.1\thost.internal\n127.0.0.1\tweb\n"
         );
-        assert!(text.ends_with("127.0.0.1\tweb\n"), "{text}");
+        let on = [
+            endpoint("inner", true, [10, 1, 0, 7]),
+            endpoint("outer", false, [10, 2, 0, 7]),
+        ];
+        assert_eq!(
+            rest(hosts("web.example.com", None, &on, &dns)),
+            "192.0.2.5\tdb\n10.2.0.1\thost.internal\n\
+             10.1.0.7\tweb.example.com web\n10.2.0.7\tweb.example.com web\n"
+        );
+        assert_eq!(
+            rest(hosts(
+                "web",
+                Some("example.com"),
+                &on[..1],
+                &DnsOptions::default()
+            )),
+            "10.1.0.7\tweb.example.com web\n"
+        );
+        assert_eq!(host_gateway(&on[..1]), Some([10, 1, 0, 1].into()));
     }
 }

@@ -27,7 +27,9 @@ mod netns;
 mod nft;
 pub mod port;
 mod record;
+mod resolv_conf;
 mod store;
+mod word;
 
 pub use admit::restore;
 pub use attach::{Attachment, attach, inspect};
@@ -39,4 +41,6 @@ pub use model::{
     AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, HostTarget, Mac,
     Mode, NetnsSource, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
 };
+pub use names::validate as validate_alias;
 pub use store::Networks;
+pub use word::Word;

@@ -10,6 +10,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::word::Word;
 
 /// Name of the network containers join unless told otherwise.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -277,11 +278,11 @@ pub struct DnsOptions {
     /// `--dns`; the host's resolvers when empty.
     pub servers: Vec<IpAddr>,
     /// `--dns-search`; the host's when empty.
-    pub search: Vec<String>,
+    pub search: Vec<Word>,
     /// `--dns-option`; the host's when empty.
-    pub options: Vec<String>,
+    pub options: Vec<Word>,
     /// `--add-host`.
-    pub extra_hosts: Vec<(String, HostTarget)>,
+    pub extra_hosts: Vec<(Word, HostTarget)>,
 }
 
 /// Everything [`super::attach()`] needs to know.

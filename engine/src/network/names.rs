@@ -22,6 +22,19 @@ pub(super) fn normalize(name: &str) -> Option<String> {
     fits.then(|| name.to_ascii_lowercase())
 }
 
+/// Checks another name of a container: neighbours must be able to ask for it.
+///
+/// # Errors
+/// [`Error::Alias`].
+pub fn validate(name: &str) -> Result<()> {
+    let is_askable = |name: String| name.split('.').all(|label| (1..=63).contains(&label.len()));
+    if normalize(name).is_some_and(is_askable) {
+        Ok(())
+    } else {
+        Err(Error::Alias(name.to_owned()))
+    }
+}
+
 fn directory(paths: &Paths, network: &str, name: &str) -> PathBuf {
     paths.network(network).join("names").join(name)
 }

@@ -1,6 +1,8 @@
 //! The two ends of a container's run: everything begun in order, undone in reverse when a step fails, and ended.
 
+use std::fs::Permissions;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use berth_runtime::{Console, Container, CreateOptions, Stdio};
@@ -12,7 +14,9 @@ use crate::config::ContainerConfig;
 use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{MountKind, NetworkMode, Propagation};
-use crate::network::{self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder};
+use crate::network::{
+    self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder, files,
+};
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
 use crate::record::{self, Durability};
@@ -231,27 +235,35 @@ fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Atta
 
 fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attachment>) -> Result<()> {
     let run = paths.run_dir(&config.id);
-    let write = |name: &str, text: String| {
+    let write = |name: &str, text: Vec<u8>| {
         let path = run.join(name);
-        std::fs::write(&path, text).at("write", &path)
+        std::fs::write(&path, text).at("write", &path)?;
+        // Any user of the container reads them, whatever umask berth was started with.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).at("set the mode of", &path)
     };
     if let NetworkMode::Container(other) = &config.host.network {
         // Who shares the network shares its names.
         let from = paths.run_dir(&spec::namespaces::referenced(paths, other)?);
         for name in ["resolv.conf", "hosts", "hostname"] {
             let source = from.join(name);
-            write(name, std::fs::read_to_string(&source).at("read", &source)?)?;
+            write(name, std::fs::read(&source).at("read", &source)?)?;
         }
         return Ok(());
     }
     let endpoints = attachment.map_or(&[][..], |a| &a.endpoints);
     let dns = &config.host.dns;
-    write("hosts", network::files::hosts(&config.hostname, endpoints, dns))?;
-    write("hostname", network::files::hostname(&config.hostname))?;
-    write(
-        "resolv.conf",
-        network::files::resolv_conf(endpoints, dns).map_err(|e| network_error(config, e))?,
-    )
+    write("hostname", files::hostname(&config.hostname).into())?;
+    let (hosts, resolv_conf) = if config.host.network == NetworkMode::Host {
+        (files::hosts_of_host(dns), files::resolv_conf_of_host(dns))
+    } else {
+        let domain = config.domainname.as_deref();
+        (
+            Ok(files::hosts(&config.hostname, domain, endpoints, dns).into()),
+            files::resolv_conf(endpoints, dns).map(String::into_bytes),
+        )
+    };
+    write("hosts", hosts.map_err(|e| network_error(config, e))?)?;
+    write("resolv.conf", resolv_conf.map_err(|e| network_error(config, e))?)
 }
 
 fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {

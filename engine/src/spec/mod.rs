@@ -43,6 +43,11 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
     if !name_ok(&config.hostname) || !name_ok(config.domainname.as_deref().unwrap_or_default()) {
         return invalid("hostname", "at most 64 letters, digits, '-', '.' and '_'");
     }
+    for alias in &host.network_aliases {
+        if let Err(e) = crate::network::validate_alias(alias) {
+            return invalid("--network-alias", &e.to_string());
+        }
+    }
     for entry in config
         .env
         .iter()

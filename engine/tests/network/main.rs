@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // unshare(2)
 
 mod crash;
+mod dns;
 mod host;
 mod isolation;
 mod lifecycle;

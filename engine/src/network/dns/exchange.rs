@@ -1,25 +1,38 @@
-//! One question passed on to the host's resolvers, over UDP or TCP as it came, one resolver after the other.
+//! One question passed on to the host's resolvers, over UDP or TCP as it came.
 //!
-//! Each try has a socket of its own, so the kernel picks a fresh source port, connected, so that only the resolver asked
-//! can answer; with a random id and the question compared that leaves a forger nothing cheap to guess.
+//! ```text
+//! a turn each BUDGET / turns:   first ─► second ─► third ─► (UDP alone) first again ─► second again ─► third again ─► end
+//! a refusal or an error:        the next turn at once, while there is somebody not asked yet
+//! ```
+//!
+//! Who was asked may answer until the end. Each resolver has a socket of its own, so the kernel picks a fresh source port,
+//! connected, so that only the resolver asked can answer; with a random id and the question compared that leaves a forger
+//! nothing cheap to guess.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::event::epoll::EventFlags;
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
-use super::message::{self, Query};
+use super::message::{self, MESSAGE_MAX, Query};
 
-/// How long one resolver has. Three of them fit into the five seconds most clients wait twice.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest message there is.
-const MESSAGE_MAX: usize = 65_535;
+/// How long an answer may take, whatever it is. The C library asks again after five seconds (`timeout` of resolv.conf(5)),
+/// by when it should have heard.
+const BUDGET: Duration = Duration::from_secs(4);
+/// As many resolvers as the C library asks.
+pub(super) const SERVERS_MAX: usize = 3;
+/// Datagrams looked at in one step: a resolver that floods us does not keep the shim from its other work.
+const DATAGRAMS_MAX: usize = 16;
 
 #[derive(Debug)]
 enum Socket {
-    Udp(UdpSocket),
+    Udp {
+        socket: UdpSocket,
+        is_repeated: bool,
+    },
     Tcp {
         stream: TcpStream,
         unsent: Vec<u8>,
@@ -27,17 +40,31 @@ enum Socket {
     },
 }
 
+/// A resolver that was asked.
+#[derive(Debug)]
+struct Asked {
+    /// The id it was asked under.
+    id: u16,
+    socket: Socket,
+}
+
 /// A question on its way.
 #[derive(Debug)]
 pub(super) struct Exchange {
     query: Query,
-    /// As sent, under an id of ours.
+    /// As it came.
     message: Vec<u8>,
-    id: u16,
     is_tcp: bool,
-    socket: Socket,
-    remaining: Vec<IpAddr>,
-    /// When the next resolver gets its turn.
+    /// Not asked yet; the last one is next.
+    remaining: Vec<SocketAddr>,
+    /// Asked, and may still answer.
+    asked: Vec<Asked>,
+    /// What the first to answer had to say, if that is not of use.
+    refusal: Option<Vec<u8>>,
+    /// Length of a turn.
+    turn: Duration,
+    end: Instant,
+    /// When [`Exchange::next`] wants to be called.
     pub(super) deadline: Instant,
 }
 
@@ -45,103 +72,184 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) enum Progress {
     Waiting,
-    /// The answer, under the id of who asked.
+    /// The answer, under the id of who asked and as long as who asked takes.
     Answered(Vec<u8>),
-    /// This resolver is of no use.
+    /// It is somebody else's turn.
     Failed,
 }
 
 impl Exchange {
-    /// Sends the question to the first resolver that can be sent to; `None` when there is none.
-    pub(super) fn start(
+    /// Nobody is asked before the first [`Exchange::next`]. `message` is the whole query.
+    pub(super) fn new(
         message: &[u8],
         query: Query,
         is_tcp: bool,
-        servers: &[IpAddr],
+        servers: &[SocketAddr],
         now: Instant,
-    ) -> Option<Self> {
-        let mut remaining: Vec<IpAddr> = servers.iter().rev().copied().collect();
-        let mut bytes = [0; 2];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).ok()?;
-        let id = u16::from_ne_bytes(bytes);
-        let mut message = message.to_vec();
-        message.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
-        let socket = first(&mut remaining, is_tcp, &message)?;
-        Some(Self {
+    ) -> Self {
+        let remaining: Vec<_> = servers.iter().take(SERVERS_MAX).rev().copied().collect();
+        // A lost segment is sent again by the kernel, a lost datagram by us.
+        let turns = remaining.len() * if is_tcp { 1 } else { 2 };
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
+        Self {
             query,
-            message,
-            id,
+            message: message.to_vec(),
             is_tcp,
-            socket,
             remaining,
-            deadline: now + PATIENCE,
-        })
+            asked: Vec::new(),
+            refusal: None,
+            turn: BUDGET / turns,
+            end: now + BUDGET,
+            deadline: now,
+        }
     }
 
-    /// Turns to the next resolver; whether there was one. The descriptor is another one then.
-    pub(super) fn next(&mut self, now: Instant) -> bool {
-        match first(&mut self.remaining, self.is_tcp, &self.message) {
-            Some(socket) => {
-                self.socket = socket;
-                self.deadline = now + PATIENCE;
-                true
+    /// Asks whoever's turn it is, and has `watch` look after a socket that is new. The answer to give when it is nobody's.
+    pub(super) fn next(
+        &mut self,
+        now: Instant,
+        watch: impl Fn(BorrowedFd<'_>, EventFlags) -> bool,
+    ) -> Option<Vec<u8>> {
+        self.deadline = self.end.min(now + self.turn);
+        while now < self.end
+            && let Some(server) = self.remaining.pop()
+        {
+            let Ok(asked) = send(server, self.is_tcp, &self.message) else {
+                continue;
+            };
+            let (fd, interest) = asked.interest();
+            if watch(fd, interest) {
+                self.asked.push(asked);
+                return None;
             }
-            None => false,
         }
+        if now < self.end {
+            self.repeat();
+        }
+        (self.asked.is_empty() || now >= self.end).then(|| self.failure())
     }
 
-    /// What to wait on: readable, and writable while something is to be sent.
-    pub(super) fn descriptor(&self) -> (BorrowedFd<'_>, bool) {
-        match &self.socket {
-            Socket::Udp(socket) => (socket.as_fd(), false),
-            Socket::Tcp { stream, unsent, .. } => (stream.as_fd(), !unsent.is_empty()),
+    /// Sends the datagram again to the first resolver that got it only once; to none, and the rest is waiting.
+    fn repeat(&mut self) {
+        let message = &self.message;
+        while let Some(at) = self.asked.iter().position(Asked::may_be_repeated) {
+            if self.asked[at].repeat(message).is_ok() {
+                return;
+            }
+            self.asked.remove(at);
         }
+        self.deadline = self.end;
     }
 
-    /// The query, to answer it when every resolver failed.
-    pub(super) fn failure(&self) -> Vec<u8> {
-        message::empty(&self.message, &self.query, message::Code::ServFail)
+    /// The answer when no resolver was of use: what one of them said, or that all failed.
+    fn failure(&mut self) -> Vec<u8> {
+        match self.refusal.take() {
+            Some(refusal) => message::fit(refusal, &self.query, self.query.room(self.is_tcp)),
+            None => message::empty(&self.message, &self.query, message::Code::ServFail),
+        }
     }
 
     /// Does what can be done now.
     pub(super) fn step(&mut self) -> Progress {
-        let (id, query, message) = (self.id, &self.query, &self.message);
-        let accept = |reply: &[u8]| {
-            message::is_reply_to(reply, query, message, id).then(|| {
-                let mut reply = reply.to_vec();
-                reply[..2].copy_from_slice(&query.id.to_be_bytes());
-                reply
-            })
-        };
-        match &mut self.socket {
-            Socket::Udp(socket) => {
-                let mut buffer = [0; 4096];
-                loop {
-                    match socket.recv(&mut buffer) {
-                        // A forged or late answer is passed over; the right one may still come.
-                        Ok(length) => {
-                            if let Some(reply) = accept(&buffer[..length]) {
-                                return Progress::Answered(reply);
-                            }
-                        }
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Waiting,
-                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                        // Refused: nobody listens there.
-                        Err(_) => return Progress::Failed,
+        let (query, message) = (&self.query, &self.message);
+        let before = self.asked.len();
+        let mut answer = None;
+        let refusal = &mut self.refusal;
+        self.asked.retain_mut(|asked| {
+            if answer.is_some() {
+                return true;
+            }
+            match asked.step(query, message) {
+                Ok(None) => return true,
+                Err(_) => {}
+                Ok(Some(mut reply)) => {
+                    reply[..2].copy_from_slice(&query.id.to_be_bytes());
+                    if message::is_refusal(&reply) {
+                        refusal.get_or_insert(reply);
+                    } else {
+                        answer = Some(reply);
                     }
                 }
+            }
+            false
+        });
+        if let Some(answer) = answer {
+            return Progress::Answered(message::fit(answer, query, query.room(self.is_tcp)));
+        }
+        if self.asked.len() < before && (self.asked.is_empty() || !self.remaining.is_empty()) {
+            return Progress::Failed;
+        }
+        Progress::Waiting
+    }
+}
+
+impl Asked {
+    fn may_be_repeated(&self) -> bool {
+        matches!(
+            self.socket,
+            Socket::Udp {
+                is_repeated: false,
+                ..
+            }
+        )
+    }
+
+    /// From the same port and under the same id, so that the answer to either will do.
+    fn repeat(&mut self, message: &[u8]) -> io::Result<()> {
+        if let Socket::Udp { socket, is_repeated } = &mut self.socket {
+            *is_repeated = true;
+            socket.send(&under(self.id, message))?;
+        }
+        Ok(())
+    }
+
+    /// What to wait for. Of a stream each change once: what is left to write or read is known from the last time.
+    fn interest(&self) -> (BorrowedFd<'_>, EventFlags) {
+        match &self.socket {
+            Socket::Udp { socket, .. } => (socket.as_fd(), EventFlags::IN),
+            Socket::Tcp { stream, .. } => (stream.as_fd(), EventFlags::IN | EventFlags::OUT | EventFlags::ET),
+        }
+    }
+
+    /// The reply, once it is there; an error when this resolver will not give one.
+    fn step(&mut self, query: &Query, message: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let id = self.id;
+        let is_reply = |reply: &[u8]| message::is_reply_to(reply, query, message, id);
+        match &mut self.socket {
+            Socket::Udp { socket, .. } => {
+                for _ in 0..DATAGRAMS_MAX {
+                    match datagram(socket) {
+                        Ok(reply) if is_reply(&reply) => return Ok(Some(reply)),
+                        // A forged or late answer is passed over; the right one may still come.
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                        Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                        // Refused: nobody listens there.
+                        Err(error) => return Err(error),
+                    }
+                }
+                Ok(None)
             }
             Socket::Tcp {
                 stream,
                 unsent,
                 received,
-            } => match converse(stream, unsent, received) {
-                Ok(Some(reply)) => accept(&reply).map_or(Progress::Failed, Progress::Answered),
-                Ok(None) => Progress::Waiting,
-                Err(_) => Progress::Failed,
+            } => match converse(stream, unsent, received)? {
+                Some(reply) if is_reply(&reply) => Ok(Some(reply)),
+                Some(_) => Err(ErrorKind::InvalidData.into()),
+                None => Ok(None),
             },
         }
     }
+}
+
+/// The next datagram, whatever its size: its length is asked for first, so that no buffer of the largest is kept.
+fn datagram(socket: &UdpSocket) -> io::Result<Vec<u8>> {
+    let (_, length) = rustix::net::recv(socket, &mut [0_u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)?;
+    let mut reply = vec![0; length];
+    let length = socket.recv(&mut reply)?;
+    reply.truncate(length);
+    Ok(reply)
 }
 
 /// Writes what is unsent, reads what came; the message once it is whole.
@@ -159,27 +267,26 @@ fn converse(
             Err(error) => return Err(error),
         }
     }
-    fill(stream, received)?;
-    Ok(take_message(received))
-}
-
-/// Reads until nothing more is there; the end of the stream is an error, for it comes too early.
-pub(super) fn fill(stream: &mut TcpStream, received: &mut Vec<u8>) -> io::Result<()> {
     let mut buffer = [0; 4096];
-    while received.len() <= MESSAGE_MAX + 2 {
+    while received.len() < 2 + MESSAGE_MAX {
         match stream.read(&mut buffer) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            // It may have closed after the message.
+            Ok(0) => {
+                return take_message(received)
+                    .map(Some)
+                    .ok_or_else(|| ErrorKind::UnexpectedEof.into());
+            }
             Ok(length) => received.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(take_message(received))
 }
 
 /// The first message of a TCP stream (RFC 1035 §4.2.2), taken out once it is whole.
-pub(super) fn take_message(received: &mut Vec<u8>) -> Option<Vec<u8>> {
+fn take_message(received: &mut Vec<u8>) -> Option<Vec<u8>> {
     let length = usize::from(u16::from_be_bytes([*received.first()?, *received.get(1)?]));
     let message = received.get(2..2 + length)?.to_vec();
     received.drain(..2 + length);
@@ -192,16 +299,16 @@ pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes(), &message[..usize::from(length)]].concat()
 }
 
-fn first(remaining: &mut Vec<IpAddr>, is_tcp: bool, message: &[u8]) -> Option<Socket> {
-    while let Some(server) = remaining.pop() {
-        if let Ok(socket) = send(SocketAddr::new(server, 53), is_tcp, message) {
-            return Some(socket);
-        }
-    }
-    None
+/// The query under another id.
+fn under(id: u16, message: &[u8]) -> Vec<u8> {
+    [&id.to_be_bytes(), message.get(2..).unwrap_or_default()].concat()
 }
 
-fn send(server: SocketAddr, is_tcp: bool, message: &[u8]) -> io::Result<Socket> {
+fn send(server: SocketAddr, is_tcp: bool, message: &[u8]) -> io::Result<Asked> {
+    let mut bytes = [0; 2];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    let id = u16::from_ne_bytes(bytes);
+    let message = under(id, message);
     let family = if server.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -218,14 +325,19 @@ fn send(server: SocketAddr, is_tcp: bool, message: &[u8]) -> io::Result<Socket> 
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(errno) => return Err(errno.into()),
     }
-    if is_tcp {
-        return Ok(Socket::Tcp {
+    let socket = if is_tcp {
+        Socket::Tcp {
             stream: socket.into(),
-            unsent: framed(message),
+            unsent: framed(&message),
             received: Vec::new(),
-        });
-    }
-    let socket = UdpSocket::from(socket);
-    socket.send(message)?;
-    Ok(Socket::Udp(socket))
+        }
+    } else {
+        let socket = UdpSocket::from(socket);
+        socket.send(&message)?;
+        Socket::Udp {
+            socket,
+            is_repeated: false,
+        }
+    };
+    Ok(Asked { id, socket })
 }

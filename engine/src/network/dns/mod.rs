@@ -7,33 +7,41 @@
 //! ```
 //!
 //! It is part of the container's shim: one thread, never blocking, nothing kept that is on disk. What is bounded: questions
-//! under way ([`EXCHANGES_MAX`]), TCP connections ([`CLIENTS_MAX`]), the time of each.
+//! under way ([`EXCHANGES_MAX`]), TCP connections ([`CLIENTS_MAX`]), what each of them may hold, the time of each.
 
+mod client;
 mod exchange;
 mod message;
 mod redirect;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use rustix::event::epoll::EventFlags;
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
 
+use self::client::{Client, QUESTION_MAX};
 use self::exchange::{Exchange, Progress};
 use self::message::{Code, Query, Refused};
 use super::error::{Error, Result};
 use super::model::{DnsOptions, Paths};
 use super::record::Record;
-use super::{lease, names};
+use super::resolv_conf::ResolvConf;
+use super::{files, lease, names};
 
-/// Questions under way at once; who asks more is told to come back (SERVFAIL).
-const EXCHANGES_MAX: usize = 64;
-/// TCP connections at once.
+/// Questions under way at once; who asks more is told to come back (SERVFAIL). Each has a socket for each resolver asked,
+/// and all of them together leave most of the usual 1024 descriptors to the shim.
+const EXCHANGES_MAX: usize = 128;
+/// TCP connections at once; more wait in the listen queue.
 const CLIENTS_MAX: usize = 16;
-/// How long a TCP connection may stay silent.
-const IDLE: Duration = Duration::from_secs(10);
+/// Datagrams taken in at a time, so that a container that floods us does not keep the shim from its other work.
+const DATAGRAMS_MAX: usize = 64;
+/// How long no connection is taken in after the kernel had no descriptor or memory for one.
+const PAUSE: Duration = Duration::from_secs(1);
 /// The host, as every container on a network can call it.
 const HOST: &str = "host.berth.internal";
 
@@ -41,17 +49,10 @@ const UDP: u64 = 0;
 const TCP: u64 = 1;
 
 /// Who asked.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asker {
     Udp(SocketAddr),
     Tcp(u64),
-}
-
-#[derive(Debug)]
-struct Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-    deadline: Instant,
 }
 
 /// One container's name server: sockets inside its namespace, sockets to the resolvers in ours. Never blocks.
@@ -63,6 +64,8 @@ pub struct Responder {
     epoll: OwnedFd,
     udp: UdpSocket,
     tcp: TcpListener,
+    /// No connection is taken in before, and none while there are [`CLIENTS_MAX`].
+    deaf_until: Option<Instant>,
     clients: BTreeMap<u64, Client>,
     exchanges: BTreeMap<u64, (Asker, Exchange)>,
     /// Names sockets to epoll; never used twice.
@@ -85,7 +88,7 @@ impl Responder {
         let (udp, tcp) = redirect::open(&record.netns)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
         for (fd, token) in [(udp.as_fd(), UDP), (tcp.as_fd(), TCP)] {
-            watch(&epoll, fd, token, false).map_err(|errno| failed(errno.into()))?;
+            watch(&epoll, fd, token, EventFlags::IN).map_err(|errno| failed(errno.into()))?;
         }
         Ok(Self {
             paths: paths.clone(),
@@ -94,6 +97,7 @@ impl Responder {
             epoll,
             udp,
             tcp,
+            deaf_until: None,
             clients: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             next_token: TCP + 1,
@@ -111,16 +115,18 @@ impl Responder {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let exchanges = self.exchanges.values().map(|(_, exchange)| exchange.deadline);
-        exchanges
-            .chain(self.clients.values().map(|client| client.deadline))
-            .min()
+        let clients = self.clients.values().map(|client| client.deadline);
+        // While there is no room for a client its end is what is waited for.
+        let has_room = self.clients.len() < CLIENTS_MAX;
+        let listening = self.deaf_until.filter(|_| has_room);
+        exchanges.chain(clients).chain(listening).min()
     }
 
     /// Does what can be done now without blocking. Call it when [`Responder::descriptor`] is readable and when
     /// [`Responder::deadline`] has passed.
     pub fn ready(&mut self, now: Instant) {
         let mut events = [epoll::Event {
-            flags: epoll::EventFlags::empty(),
+            flags: EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
         }; 32];
         let at_once = Timespec {
@@ -133,59 +139,112 @@ impl Responder {
             match event.data.u64() {
                 UDP => self.receive(now),
                 TCP => self.accept(now),
-                token if self.clients.contains_key(&token) => self.hear(token, now),
+                token if self.clients.contains_key(&token) => self.serve(token, event.flags, now),
                 token => self.advance(token, now),
             }
         }
         self.expire(now);
+        self.listen_again(now);
     }
 
     fn receive(&mut self, now: Instant) {
-        let mut buffer = [0; 4096];
-        // A bound, so that a container that floods us does not keep the shim from its other work.
-        for _ in 0..EXCHANGES_MAX {
+        let mut buffer = [0; QUESTION_MAX + 1];
+        for _ in 0..DATAGRAMS_MAX {
             let Ok((length, from)) = self.udp.recv_from(&mut buffer) else {
                 return;
             };
-            self.ask(&buffer[..length], Asker::Udp(from), now);
+            // What is longer came cut off.
+            if length <= QUESTION_MAX {
+                self.ask(&buffer[..length], Asker::Udp(from), now);
+            }
         }
     }
 
     fn accept(&mut self, now: Instant) {
-        while let Ok((stream, _)) = self.tcp.accept() {
-            if self.clients.len() >= CLIENTS_MAX || stream.set_nonblocking(true).is_err() {
-                continue; // closed
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while self.clients.len() < CLIENTS_MAX {
+            match rustix::net::accept_with(&self.tcp, flags) {
+                Ok(socket) => {
+                    let token = self.token();
+                    let client = Client::new(socket, now);
+                    if watch(&self.epoll, client.descriptor(), token, EventFlags::IN).is_ok() {
+                        self.clients.insert(token, client);
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                // No descriptor or memory for it: the connection stays in the queue, and the listener readable.
+                Err(_) => return self.listen_not_before(now + PAUSE),
             }
-            let token = self.token();
-            if watch(&self.epoll, stream.as_fd(), token, false).is_ok() {
-                self.clients.insert(
-                    token,
-                    Client {
-                        stream,
-                        received: Vec::new(),
-                        deadline: now + IDLE,
-                    },
-                );
+        }
+        self.listen_not_before(now);
+    }
+
+    fn listen_not_before(&mut self, when: Instant) {
+        self.deaf_until = Some(when);
+        let _ = epoll::modify(
+            &self.epoll,
+            &self.tcp,
+            epoll::EventData::new_u64(TCP),
+            EventFlags::empty(),
+        );
+    }
+
+    fn listen_again(&mut self, now: Instant) {
+        if self.clients.len() < CLIENTS_MAX && self.deaf_until.is_some_and(|until| until <= now) {
+            let data = epoll::EventData::new_u64(TCP);
+            if epoll::modify(&self.epoll, &self.tcp, data, EventFlags::IN).is_ok() {
+                self.deaf_until = None;
+            } else {
+                self.deaf_until = Some(now + PAUSE);
             }
         }
     }
 
-    fn hear(&mut self, token: u64, now: Instant) {
+    /// Something happened on a connection.
+    fn serve(&mut self, token: u64, happened: EventFlags, now: Instant) {
         let Some(client) = self.clients.get_mut(&token) else {
             return;
         };
-        let ended = exchange::fill(&mut client.stream, &mut client.received).is_err();
-        client.deadline = now + IDLE;
-        while let Some(message) = self
-            .clients
-            .get_mut(&token)
-            .and_then(|c| exchange::take_message(&mut c.received))
-        {
-            self.ask(&message, Asker::Tcp(token), now);
+        // Closed both ways, whether asked for or not: nobody hears an answer.
+        if happened.intersects(EventFlags::HUP | EventFlags::ERR) {
+            return self.close(token);
         }
-        if ended {
-            self.clients.remove(&token);
+        let heard = client.flush().and_then(|()| {
+            if happened.contains(EventFlags::IN) {
+                client.hear(now)
+            } else {
+                Ok(Vec::new())
+            }
+        });
+        let Ok(questions) = heard else {
+            return self.close(token);
+        };
+        for question in questions {
+            self.ask(&question, Asker::Tcp(token), now);
         }
+        self.settle(token);
+    }
+
+    /// Closes a connection that is done, or has epoll wait for what it needs now.
+    fn settle(&mut self, token: u64) {
+        let Some(client) = self.clients.get_mut(&token) else {
+            return;
+        };
+        if client.is_done() {
+            return self.close(token);
+        }
+        if let Some(interest) = client.new_interest() {
+            let data = epoll::EventData::new_u64(token);
+            if epoll::modify(&self.epoll, client.descriptor(), data, interest).is_err() {
+                self.close(token);
+            }
+        }
+    }
+
+    fn close(&mut self, token: u64) {
+        self.clients.remove(&token);
+        self.exchanges.retain(|_, (asker, _)| *asker != Asker::Tcp(token));
     }
 
     fn advance(&mut self, token: u64, now: Instant) {
@@ -194,80 +253,68 @@ impl Responder {
         };
         let asker = *asker;
         match exchange.step() {
-            Progress::Waiting => {
-                let (fd, write) = exchange.descriptor();
-                let _ = epoll::modify(&self.epoll, fd, epoll::EventData::new_u64(token), interest(write));
-            }
+            Progress::Waiting => {}
             Progress::Answered(reply) => {
                 self.exchanges.remove(&token);
-                self.reply(asker, &reply);
+                self.reply(asker, &reply, now);
             }
-            Progress::Failed => self.fail_over(token, now),
+            Progress::Failed => self.ask_next(token, now),
         }
     }
 
     /// The next resolver, or the answer that none is of use.
-    fn fail_over(&mut self, token: u64, now: Instant) {
+    fn ask_next(&mut self, token: u64, now: Instant) {
         let Some((asker, exchange)) = self.exchanges.get_mut(&token) else {
             return;
         };
-        if exchange.next(now) {
-            let (fd, write) = exchange.descriptor();
-            if watch(&self.epoll, fd, token, write).is_ok() {
-                return;
-            }
+        let (asker, epoll) = (*asker, &self.epoll);
+        let ended = exchange.next(now, |fd, interest| watch(epoll, fd, token, interest).is_ok());
+        if let Some(failure) = ended {
+            self.exchanges.remove(&token);
+            self.reply(asker, &failure, now);
         }
-        let (asker, failure) = (*asker, exchange.failure());
-        self.exchanges.remove(&token);
-        self.reply(asker, &failure);
     }
 
     fn expire(&mut self, now: Instant) {
         let late = |deadline: Instant| deadline <= now;
-        let tokens: Vec<u64> = self
-            .exchanges
-            .iter()
-            .filter(|(_, (_, e))| late(e.deadline))
-            .map(|(token, _)| *token)
-            .collect();
-        for token in tokens {
-            self.fail_over(token, now);
+        let exchanges = self.exchanges.iter().filter(|(_, (_, e))| late(e.deadline));
+        for token in exchanges.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.ask_next(token, now);
         }
-        self.clients.retain(|_, client| !late(client.deadline));
+        let clients = self.clients.iter().filter(|(_, client)| late(client.deadline));
+        for token in clients.map(|(token, _)| *token).collect::<Vec<_>>() {
+            self.close(token);
+        }
     }
 
     fn ask(&mut self, message: &[u8], asker: Asker, now: Instant) {
         let query = match message::query(message) {
             Ok(query) => query,
-            Err(Refused::Silent) => return,
-            Err(Refused::Malformed(id)) => return self.reply(asker, &message::malformed(id)),
+            Err(Refused::Silent) => return self.ignore(asker),
+            Err(Refused::Answer(answer)) => return self.reply(asker, &answer, now),
         };
+        let is_tcp = matches!(asker, Asker::Tcp(_));
         // Read anew for each question: networks are connected and disconnected while the container runs.
         let record = Record::load(&self.paths, &self.container).ok().flatten();
         if let Some(answer) = record
             .as_ref()
-            .and_then(|record| self.local(message, &query, record))
+            .and_then(|record| self.local(message, &query, record, query.room(is_tcp)))
         {
-            return self.reply(asker, &answer);
+            return self.reply(asker, &answer, now);
         }
         // On internal networks alone nothing leaves, not by names either.
         let may_leave = record.is_some_and(|record| record.primary().is_some());
-        if may_leave && self.exchanges.len() < EXCHANGES_MAX {
-            let is_tcp = matches!(asker, Asker::Tcp(_));
-            if let Some(exchange) = Exchange::start(message, query.clone(), is_tcp, &self.servers(), now) {
-                let token = self.token();
-                let (fd, write) = exchange.descriptor();
-                if watch(&self.epoll, fd, token, write).is_ok() {
-                    self.exchanges.insert(token, (asker, exchange));
-                    return;
-                }
-            }
+        if !may_leave || self.exchanges.len() >= EXCHANGES_MAX {
+            return self.reply(asker, &message::empty(message, &query, Code::ServFail), now);
         }
-        self.reply(asker, &message::empty(message, &query, Code::ServFail));
+        let token = self.token();
+        let exchange = Exchange::new(message, query, is_tcp, &self.servers(), now);
+        self.exchanges.insert(token, (asker, exchange));
+        self.ask_next(token, now);
     }
 
     /// The answer from what is attached here; `None` when the question is for others.
-    fn local(&self, message: &[u8], query: &Query, record: &Record) -> Option<Vec<u8>> {
+    fn local(&self, message: &[u8], query: &Query, record: &Record, room: usize) -> Option<Vec<u8>> {
         if query.class != message::IN {
             return None;
         }
@@ -281,7 +328,7 @@ impl Responder {
         }
         let mut addresses = Vec::new();
         if query.name == HOST {
-            addresses.extend(record.endpoints.first().map(|endpoint| endpoint.gateway));
+            addresses.extend(files::host_gateway(&record.endpoints));
         } else {
             let name = names::normalize(&query.name)?;
             for endpoint in &record.endpoints {
@@ -295,44 +342,43 @@ impl Responder {
         addresses.dedup();
         // The name is ours: types it has no record of have an empty answer, or a resolver would ask the world.
         Some(if query.kind == message::A {
-            message::addresses(message, query, &addresses)
+            message::addresses(message, query, &addresses, room)
         } else {
             message::empty(message, query, Code::NoError)
         })
     }
 
     /// `--dns`, else what the host uses now.
-    fn servers(&self) -> Vec<IpAddr> {
+    fn servers(&self) -> Vec<SocketAddr> {
         if !self.options.servers.is_empty() {
-            return self.options.servers.clone();
+            return self
+                .options
+                .servers
+                .iter()
+                .map(|server| SocketAddr::new(*server, 53))
+                .collect();
         }
-        let host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let servers = host
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("nameserver"));
-        // As many as the C library asks.
-        servers
-            .filter_map(|server| server.trim().parse().ok())
-            .take(3)
-            .collect()
+        ResolvConf::of_host().unwrap_or_default().servers_or_local()
     }
 
-    /// An answer that cannot be sent is lost, as on any network: who asked asks again.
-    fn reply(&mut self, asker: Asker, answer: &[u8]) {
+    /// Nobody will answer this one.
+    fn ignore(&mut self, asker: Asker) {
+        if let Asker::Tcp(token) = asker {
+            self.close(token);
+        }
+    }
+
+    /// A datagram that cannot be sent is lost, as on any network: who asked asks again.
+    fn reply(&mut self, asker: Asker, answer: &[u8], now: Instant) {
         match asker {
             Asker::Udp(to) => drop(self.udp.send_to(answer, to)),
             Asker::Tcp(token) => {
                 let Some(client) = self.clients.get_mut(&token) else {
                     return;
                 };
-                let framed = exchange::framed(answer);
-                // Answers fit the socket's buffer; a client that lets it fill up is not listening.
-                if !client
-                    .stream
-                    .write(&framed)
-                    .is_ok_and(|length| length == framed.len())
-                {
-                    self.clients.remove(&token);
+                match client.say(answer, now) {
+                    Ok(()) => self.settle(token),
+                    Err(_) => self.close(token),
                 }
             }
         }
@@ -344,15 +390,7 @@ impl Responder {
     }
 }
 
-fn interest(write: bool) -> epoll::EventFlags {
-    if write {
-        epoll::EventFlags::IN | epoll::EventFlags::OUT
-    } else {
-        epoll::EventFlags::IN
-    }
-}
-
 /// Closing the descriptor ends the watch.
-fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: u64, write: bool) -> rustix::io::Result<()> {
-    epoll::add(epoll, fd, epoll::EventData::new_u64(token), interest(write))
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: u64, interest: EventFlags) -> rustix::io::Result<()> {
+    epoll::add(epoll, fd, epoll::EventData::new_u64(token), interest)
 }
