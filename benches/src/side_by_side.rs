@@ -4,7 +4,8 @@
 //! Usage: `side-by-side ROUNDS [before:NAME=COMMAND…] NAME=COMMAND…`; what stands behind `before:` runs before each run of
 //! that name and is not timed. Each COMMAND is split at blanks, without a shell, and run
 //! with its output discarded. A command that fails stops the benchmark: a figure of a failing run means nothing.
-//! Commands take turns within a round, so that a slow spell of the machine falls on all of them alike.
+//! Commands take turns within a round, so that a slow spell of the machine falls on all of them alike, and in another
+//! order each round: who comes after a light neighbour finds warmer caches.
 #![allow(unsafe_code)] // wait4(2), for the peak memory of one child, is not in the standard library
 
 use std::os::unix::process::ExitStatusExt;
@@ -53,9 +54,13 @@ fn run() -> Result<(), String> {
         }
     }
 
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    let mut random = 0x9e37_79b9_7f4a_7c15;
     // One round to warm caches, not counted.
     for round in 0..=rounds {
-        for contestant in &mut contestants {
+        shuffle(&mut order, &mut random);
+        for index in &order {
+            let contestant = &mut contestants[*index];
             if let Some(before) = &contestant.before {
                 time_once("before", before)?;
             }
@@ -68,6 +73,20 @@ fn run() -> Result<(), String> {
     }
     report(&mut contestants);
     Ok(())
+}
+
+/// Fisher and Yates, with xorshift: the same orders in each run of the benchmark.
+fn shuffle(order: &mut [usize], random: &mut u64) {
+    for last in (1..order.len()).rev() {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        let other = *random % (last as u64 + 1);
+        order.swap(
+            last,
+            usize::try_from(other).expect("less than the number of contestants"),
+        );
+    }
 }
 
 fn time_once(name: &str, words: &[String]) -> Result<(u128, i64), String> {
