@@ -91,7 +91,7 @@ fn run(args: &[OsString]) -> Result<u8> {
     // A process group of its own: what a terminal sends reaches it once, not through us a second time.
     let mut command = Command::new(program);
     command.args(rest).process_group(0);
-    unblock_at_exec(&mut command);
+    berth_sys::signals::unblock_at_exec(&mut command);
     let child = command.spawn().map_err(|e| {
         let program = program.to_string_lossy().into_owned();
         match e.kind() {
@@ -131,23 +131,6 @@ fn run(args: &[OsString]) -> Result<u8> {
                 .unwrap_or(255);
             return Ok(u8::try_from(code).unwrap_or(255));
         }
-    }
-}
-
-/// The child blocks no signal, whatever we block.
-#[allow(unsafe_code)] // pre_exec and sigprocmask(2) have no safe form
-fn unblock_at_exec(command: &mut Command) {
-    // SAFETY: between fork and exec the closure makes async-signal-safe calls alone (signal-safety(7)); the set is
-    // initialised by sigemptyset before it is read.
-    unsafe {
-        command.pre_exec(|| {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
     }
 }
 

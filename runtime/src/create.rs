@@ -10,16 +10,17 @@ use std::sync::OnceLock;
 
 use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
 use berth_sys::clone::{Clone3, Forked, clone3};
-use berth_sys::pidfd::{self, Exit};
+use berth_sys::pidfd;
 use oci_spec::runtime::{LinuxNamespaceType as Ns, LinuxResources};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::bundle::Bundle;
 use crate::container::{Console, Container, CreateOptions, Created, Stdio};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, ending};
 use crate::hooks;
 use crate::id::ContainerId;
 use crate::init::{self, create::Start, join, rootfs::Plan};
+use crate::intermediate::Intermediate;
 use crate::seccomp::Filter;
 use crate::state::{Record, StateRoot, Status};
 use crate::sync::{Channel, Message};
@@ -144,24 +145,10 @@ pub(crate) fn create(
     drop(child);
     drop(entry);
     if indirect {
-        let intermediate = first;
-        match parent.hear()? {
-            Some(Message::Init { pid: real, pidfd }) => {
-                pid = real;
-                undo.init = Some(pidfd);
-                pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
-                parent.go(pid)?;
-            }
-            Some(Message::Failed(failure)) => {
-                let _ = pidfd::wait(&intermediate);
-                return Err(failure.into());
-            }
-            _ => {
-                return Err(Error::InitDied {
-                    how: ended(&intermediate),
-                });
-            }
-        }
+        let (real, pidfd) = Intermediate::new(pid, first).hear(&parent)?;
+        pid = real;
+        undo.init = Some(pidfd);
+        parent.go(pid)?;
     } else {
         undo.init = Some(first);
     }
@@ -256,8 +243,9 @@ fn hear(
                 });
             }
             None => {
-                let how = ended(init);
-                return Err(Error::InitDied { how });
+                return Err(Error::InitDied {
+                    how: ending(pidfd::wait(init)),
+                });
             }
         }
     }
@@ -278,14 +266,6 @@ fn check_privilege(namespaces: &validate::Namespaces) -> Result<()> {
         return Ok(());
     }
     Err(Error::NotRoot)
-}
-
-fn ended(process: &OwnedFd) -> String {
-    match pidfd::wait(process) {
-        Ok(Exit::Code(code)) => format!("with code {code}"),
-        Ok(Exit::Signal(signal)) => format!("by signal {signal}"),
-        Err(e) => format!("in a way that cannot be told: {e}"),
-    }
 }
 
 /// The one place that clones; its duty is on the callers of the library.

@@ -2,6 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_sys::pidfd::Exit;
 
 use crate::state::{Status, Verb};
 
@@ -44,6 +47,14 @@ pub enum Error {
     /// The container's process ended without a word.
     #[error("init ended during setup {how}")]
     InitDied { how: String },
+    /// Nothing was heard for as long as the caller would wait.
+    #[error(
+        "{silent} said nothing for {patience:?} during setup; hint: a process of the container may have stopped it"
+    )]
+    Silent {
+        silent: &'static str,
+        patience: Duration,
+    },
     /// The kernel killed init for memory.
     #[error("init was killed for lack of memory during setup: memory limit too low{}", limit_text(*limit))]
     InitOom { limit: Option<i64> },
@@ -140,6 +151,15 @@ fn wrong(verb: Verb, id: &str, status: Status) -> String {
             format!("cannot delete container {id} that is not stopped: {status}")
         }
         (Verb::Kill | Verb::Update, _) => format!("cannot {} container {id}: it is {status}", verb.name()),
+    }
+}
+
+/// How a process ended that should not have, for [`Error::InitDied`].
+pub(crate) fn ending(exit: io::Result<Exit>) -> String {
+    match exit {
+        Ok(Exit::Code(code)) => format!("with code {code}"),
+        Ok(Exit::Signal(signal)) => format!("by signal {signal}"),
+        Err(e) => format!("in a way that cannot be told: {e}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use berth_cgroups::{Cgroup, CgroupPath};
 use berth_sys::clone::Forked;
@@ -10,8 +11,9 @@ use oci_spec::runtime::{LinuxNamespaceType, Process};
 use crate::bundle::Bundle;
 use crate::container::{Console, Container, Stdio};
 use crate::create;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result, Step, ending};
 use crate::init::exec::Exec;
+use crate::intermediate::Intermediate;
 use crate::process::ProcessSpec;
 use crate::seccomp::Filter;
 use crate::state::{Status, Verb};
@@ -34,6 +36,9 @@ pub struct ExecOptions {
     pub cgroup: Option<String>,
     /// Directory of compiled seccomp filters.
     pub seccomp_cache: Option<PathBuf>,
+    /// Longest wait for each step of the process before its program runs: it can be seen, and stopped, from inside the
+    /// container by then. None waits for ever.
+    pub patience: Option<Duration>,
 }
 
 /// A process started by exec.
@@ -95,7 +100,7 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
         Stdio::Inherit => None,
         Stdio::Fds(fds) => Some(crate::init::stdio::lift(fds)?),
     };
-    let (parent, child) = Channel::pair()?;
+    let (mut parent, child) = Channel::pair()?;
     let steps = Exec {
         id: &container.id,
         record: &container.record,
@@ -110,29 +115,24 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
         preserve_fds: options.preserve_fds,
     };
     let intermediate = match create::clone_first(0, None)? {
-        Forked::Parent { pidfd, .. } => pidfd,
+        Forked::Parent { pid, pidfd } => Intermediate::new(pid, pidfd),
         Forked::Child => {
             drop(parent);
             crate::init::exec::run(&steps, &child)
         }
     };
     drop(child);
-    let (pid, pidfd) = match parent.hear()? {
-        Some(Message::Init { pid, pidfd }) => (pid, pidfd),
-        other => {
-            let ended = berth_sys::pidfd::wait(&intermediate);
-            return Err(match other {
-                Some(Message::Failed(failure)) => failure.into(),
-                _ => Error::InitDied {
-                    how: format!("{ended:?}"),
-                },
-            });
-        }
-    };
-    berth_sys::pidfd::wait(&intermediate).step("wait for", "the intermediate process")?;
-    let result = parent
-        .go(pid)
-        .and_then(|()| finish(&parent, pid, console_socket.as_ref(), options.pid_file.as_deref()));
+    parent.set_patience(options.patience);
+    let (pid, pidfd) = intermediate.hear(&parent)?;
+    let result = parent.go(pid).and_then(|()| {
+        finish(
+            &parent,
+            pid,
+            &pidfd,
+            console_socket.as_ref(),
+            options.pid_file.as_deref(),
+        )
+    });
     match result {
         Ok(console) => Ok(ExecProcess {
             pid,
@@ -151,10 +151,12 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
 fn finish(
     channel: &Channel,
     pid: i32,
+    process: &OwnedFd,
     socket: Option<&OwnedFd>,
     pid_file: Option<&std::path::Path>,
 ) -> Result<Option<OwnedFd>> {
     let mut console = None;
+    let mut ready = false;
     loop {
         match channel.hear()? {
             Some(Message::Console(master)) => console = Some(master),
@@ -168,6 +170,7 @@ fn finish(
                 if let Some(path) = pid_file {
                     create::write_pid_file(path, pid)?;
                 }
+                ready = true;
                 channel.go(pid)?;
             }
             Some(Message::Failed(failure)) => return Err(failure.into()),
@@ -177,7 +180,12 @@ fn finish(
                 });
             }
             // execve closed its end.
-            None => return Ok(console),
+            None if ready => return Ok(console),
+            None => {
+                return Err(Error::InitDied {
+                    how: ending(berth_sys::pidfd::wait(process)),
+                });
+            }
         }
     }
 }

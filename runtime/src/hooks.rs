@@ -77,6 +77,8 @@ fn run_one(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<(), String> 
     }
     // A group of its own: on time-out its children go too.
     command.process_group(0);
+    // Whoever calls us may hold signals; a shell whose SIGCHLD is blocked waits for ever.
+    berth_sys::signals::unblock_at_exec(&mut command);
     let stderr = rustix::fs::memfd_create("hook-stderr", rustix::fs::MemfdFlags::CLOEXEC)
         .map_err(|e| format!("cannot keep its messages: {e}"))?;
     let mut stderr = std::fs::File::from(stderr);
@@ -126,6 +128,14 @@ mod tests {
         let script = r#"{"path": "/bin/sh", "args": ["sh", "-c", "test \"$A\" = b && test -z \"$HOME\" && grep -q xyz"], "env": ["A=b"]}"#;
         run("prestart", &hook(script), b"{\"id\":\"xyz\"}", None).expect("hook passes");
         assert!(run("prestart", &hook(script), b"{\"id\":\"other\"}", None).is_err());
+    }
+
+    #[test]
+    fn a_hook_begins_with_no_signal_blocked() {
+        let _held = berth_sys::signals::block_only(libc::SIGCHLD).expect("block");
+        // Not by a shell, which may unblock them itself.
+        let script = r#"{"path": "/bin/grep", "args": ["grep", "-qx", "SigBlk:.0*", "/proc/self/status"]}"#;
+        run("prestart", &hook(script), b"{}", None).expect("hook passes");
     }
 
     #[test]

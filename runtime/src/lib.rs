@@ -19,6 +19,7 @@ pub mod features;
 pub mod hooks;
 pub mod id;
 pub mod init;
+mod intermediate;
 pub mod process;
 mod resources;
 pub mod seccomp;

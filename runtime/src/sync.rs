@@ -23,7 +23,8 @@
 //! parent was killed ends too.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
@@ -105,7 +106,16 @@ impl From<Failure> for Error {
 
 /// One end.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel {
+    socket: OwnedFd,
+    patience: Option<Duration>,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
 
 impl Channel {
     /// Both ends, close-on-exec.
@@ -121,19 +131,46 @@ impl Channel {
             None,
         )
         .step("make", "the socket to init")?;
-        Ok((Self(a), Self(b)))
+        Ok((Self::from_fd(a), Self::from_fd(b)))
     }
 
     /// The descriptor, to keep it for a later [`go`](Self::go).
     #[must_use]
     pub fn into_fd(self) -> OwnedFd {
-        self.0
+        self.socket
     }
 
     /// An end kept with [`into_fd`](Self::into_fd).
     #[must_use]
     pub fn from_fd(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self {
+            socket: fd,
+            patience: None,
+        }
+    }
+
+    /// From now on [`hear`](Self::hear) waits at most so long for each word; `None` waits for ever.
+    pub fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+    }
+
+    /// What [`set_patience`](Self::set_patience) was told.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        self.patience
+    }
+
+    /// Parent: whether there is something to hear already, the end of the stream included.
+    ///
+    /// # Errors
+    ///
+    /// The errno of poll.
+    pub fn has_word(&self) -> Result<bool> {
+        self.readable(Some(Duration::ZERO))
+    }
+
+    fn readable(&self, timeout: Option<Duration>) -> Result<bool> {
+        berth_sys::readiness::readable_within(&self.socket, timeout).step("wait for", "init")
     }
 
     /// Child: says something.
@@ -168,21 +205,32 @@ impl Channel {
                 (&text, None)
             }
         };
-        berth_sys::fdpass::send(&self.0, bytes, fd.as_slice()).step("tell", "the parent")
+        berth_sys::fdpass::send(&self.socket, bytes, fd.as_slice()).step("tell", "the parent")
     }
 
     /// Parent: waits for the next message; `None` at end of stream.
     ///
     /// # Errors
     ///
-    /// The errno of recvmsg; anything that is not a message.
+    /// [`Error::Silent`] when patience ends; the errno of recvmsg; anything that is not a message.
     pub fn hear(&self) -> Result<Option<Message>> {
+        if let Some(patience) = self.patience
+            && !self.readable(self.patience)?
+        {
+            return Err(Error::Silent {
+                silent: "init",
+                patience,
+            });
+        }
         let mut buffer = [0u8; PACKET_BYTES_MAX];
-        let (length, mut fds) = match berth_sys::fdpass::receive(&self.0, &mut buffer) {
-            // The child died with our Go unread.
-            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            other => other.step("hear", "init")?,
-        };
+        let (length, mut fds) = match berth_sys::fdpass::receive(&self.socket, &mut buffer) {
+            // The child died with our Go unread. That is told first, and once; what it had said is still there.
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                berth_sys::fdpass::receive(&self.socket, &mut buffer)
+            }
+            other => other,
+        }
+        .step("hear", "init")?;
         let strange = || Error::Init {
             step: "init".into(),
             why: "sent what is not a message".into(),
@@ -211,7 +259,7 @@ impl Channel {
     ///
     /// `EPIPE` when the child is gone.
     pub fn go(&self, pid: i32) -> Result<()> {
-        berth_sys::fdpass::send(&self.0, &pid.to_ne_bytes(), &[]).step("wake", "init")
+        berth_sys::fdpass::send(&self.socket, &pid.to_ne_bytes(), &[]).step("wake", "init")
     }
 
     /// Child: waits for [`go`](Self::go); returns the pid.
@@ -221,7 +269,7 @@ impl Channel {
     /// The parent is gone.
     pub fn wait_go(&self) -> Result<i32> {
         let mut pid = [0u8; 4];
-        match berth_sys::fdpass::receive(&self.0, &mut pid).step("wait for", "the parent")? {
+        match berth_sys::fdpass::receive(&self.socket, &mut pid).step("wait for", "the parent")? {
             (4, _) => Ok(i32::from_ne_bytes(pid)),
             _ => Err(Error::Init {
                 step: "init".into(),
@@ -265,7 +313,7 @@ mod tests {
     fn garbage_is_refused() {
         let (child, parent) = Channel::pair().expect("pair");
         for bytes in [&b"X"[..], b"Iab", b"F{", b"C"] {
-            berth_sys::fdpass::send(&child.0, bytes, &[]).expect("send");
+            berth_sys::fdpass::send(&child.socket, bytes, &[]).expect("send");
             assert!(parent.hear().is_err(), "{bytes:?}");
         }
     }

@@ -19,6 +19,7 @@ pub mod mount_attr;
 pub mod open_beneath;
 pub mod pidfd;
 pub mod pty;
+pub mod readiness;
 pub mod reexec;
 pub mod seccomp;
 pub mod signals;

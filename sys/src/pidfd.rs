@@ -1,5 +1,7 @@
 //! Naming processes so that a reused pid is never mistaken for the one meant.
 
+#![allow(unsafe_code)] // rustix's waitid does not say whom it found
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -123,25 +125,32 @@ pub fn wait<Fd: AsFd>(pidfd: Fd) -> io::Result<Exit> {
     })
 }
 
+/// The pid of some child of ours that has ended, left there to be collected; `None` when no such child has. Does not block.
+///
+/// # Errors
+///
+/// `ECHILD` when there is no child at all.
+pub fn ended_child() -> io::Result<Option<i32>> {
+    // SAFETY: waitid fills the info it is given, which lives through the call; with WNOHANG and nothing to tell it leaves
+    // the pid zero, as the man page promises of an info zeroed before.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, flags) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        info.si_pid()
+    };
+    Ok((pid != 0).then_some(pid))
+}
+
 /// Whether the process ended before `timeout` passed (`None` waits forever). It need not be a child.
 ///
 /// # Errors
 ///
 /// The errno of poll.
 pub fn ended_within<Fd: AsFd>(pidfd: Fd, timeout: Option<std::time::Duration>) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let deadline = timeout.map(|t| std::time::Instant::now() + t);
-    loop {
-        let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
-        let spec = left.and_then(|l| Timespec::try_from(l).ok());
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-        match poll(&mut fds, spec.as_ref()) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
+    crate::readiness::readable_within(pidfd, timeout)
 }
 
 #[cfg(test)]

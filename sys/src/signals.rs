@@ -1,9 +1,11 @@
 //! Signals as a descriptor, for a process that waits for a child and passes on what it is sent.
 
-#![allow(unsafe_code)] // sigprocmask(2) and signalfd(2) have no safe wrapper
+#![allow(unsafe_code)] // sigprocmask(2), signalfd(2) and what runs between fork and exec have no safe form
 
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 /// Blocks every signal and returns a non-blocking, close-on-exec descriptor that reads them.
 ///
@@ -11,19 +13,62 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 ///
 /// The errno of sigprocmask or signalfd.
 pub fn block_all() -> io::Result<OwnedFd> {
-    // SAFETY: the set is initialised by sigfillset before it is read; signalfd returns a descriptor nobody else has.
-    unsafe {
+    // SAFETY: an all-zero sigset_t is a valid value; sigfillset overwrites it.
+    let all = unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
-        if libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut()) != 0 {
+        all
+    };
+    block(&all)
+}
+
+/// Blocks one signal, unblocks all others, and returns a non-blocking, close-on-exec descriptor that reads it.
+///
+/// # Errors
+///
+/// `EINVAL` when there is no such signal; the errno of sigprocmask or signalfd.
+pub fn block_only(signal: i32) -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero sigset_t is a valid value; sigemptyset overwrites it and sigaddset checks the number.
+    let one = unsafe {
+        let mut one: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut one);
+        if libc::sigaddset(&raw mut one, signal) != 0 {
             return Err(io::Error::last_os_error());
         }
-        let fd = libc::signalfd(-1, &raw const all, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        one
+    };
+    block(&one)
+}
+
+/// The mask becomes `set`.
+fn block(set: &libc::sigset_t) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by our callers; signalfd returns a descriptor nobody else has.
+    unsafe {
+        if libc::sigprocmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let fd = libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
         if fd < 0 {
             Err(io::Error::last_os_error())
         } else {
             Ok(OwnedFd::from_raw_fd(fd))
         }
+    }
+}
+
+/// Lets the command's process begin with no signal blocked, whatever we block: std passes the mask on.
+pub fn unblock_at_exec(command: &mut Command) {
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls alone (signal-safety(7)); the set is
+    // initialised by sigemptyset before it is read.
+    unsafe {
+        command.pre_exec(|| {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
     }
 }
 

@@ -7,12 +7,14 @@ pub mod berth;
 pub mod bundle;
 pub mod registry;
 pub mod requirement;
+pub mod shim;
 pub mod vm;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
 pub use registry::Registry;
 pub use requirement::{Need, require};
+pub use shim::Shim;
 pub use vm::{Vm, VmConfig};
 
 use std::path::PathBuf;

@@ -21,6 +21,8 @@ use crate::paths::Paths;
 
 /// Bytes of output kept of a check, docker's bound.
 const OUTPUT_MAX: usize = 4096;
+/// Longest wait for a step of a check's start; milliseconds unless something in the container keeps it from going on.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Outcomes kept.
 const LOG_MAX: usize = 5;
 
@@ -69,6 +71,11 @@ impl Monitor {
             Some(probe) => Some(probe.deadline),
             None => Some(self.next),
         }
+    }
+
+    /// The check that runs.
+    pub(super) fn pid(&self) -> Option<i32> {
+        self.probe.as_ref().map(|p| p.pid)
     }
 
     /// What to wait for.
@@ -156,6 +163,8 @@ impl Monitor {
             stdio: Stdio::Fds([null, write, both]),
             console: Console::None,
             seccomp_cache: Some(paths.seccomp()),
+            // Until the program runs the loop stands still, and stop and kill go unheard.
+            patience: Some(PATIENCE.min(self.check.timeout())),
             ..ExecOptions::default()
         };
         let started = container

@@ -9,6 +9,7 @@
 //!
 //! Single-threaded; blocks in poll(2) alone.
 
+mod children;
 mod health;
 pub(crate) mod lifecycle;
 mod log;

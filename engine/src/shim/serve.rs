@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags};
 use self::client::{Client, Wait};
 use self::poll::timespec;
 use super::Errand;
+use super::children::Orphans;
 use super::health::Monitor;
 use super::lifecycle::{self, Running};
 use super::log::Log;
@@ -48,6 +49,7 @@ struct Shim {
     input_ended: bool,
     kill_at: Option<Instant>,
     health: Option<Monitor>,
+    orphans: Orphans,
 }
 
 /// Starts the container and serves it until its end.
@@ -148,6 +150,7 @@ fn prepare(errand: Errand) -> Result<Shim> {
         input_ended: false,
         kill_at: None,
         health: None,
+        orphans: Orphans::adopt().at("prepare to collect", "children")?,
     })
 }
 
@@ -204,6 +207,10 @@ impl Shim {
             if ready.health {
                 self.check_health(running);
             }
+            if ready.children || self.orphans.unfinished() {
+                let probe = self.health.as_ref().and_then(Monitor::pid);
+                self.orphans.sweep(&[running.container.pid(), probe.unwrap_or(0)]);
+            }
             for i in 0..self.clients.len() {
                 if ready.clients.get(i) == Some(&true) {
                     self.clients[i].flush();
@@ -222,6 +229,7 @@ impl Shim {
                 let code =
                     pidfd::wait(&running.init).map_or(crate::reconcile::UNKNOWN_EXIT, pidfd::Exit::code);
                 self.kill_at = None;
+                self.health = None;
                 // Whatever is in the pipes now was written by it; others may hold them open for ever.
                 while self.relay(running, Stream::Stdout, &mut buffer) {}
                 while self.relay(running, Stream::Stderr, &mut buffer) {}

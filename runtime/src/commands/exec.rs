@@ -98,6 +98,7 @@ fn run(root: &StateRoot, args: ExecArgs, report: &Report) -> Outcome {
         ignore_paused: args.ignore_paused,
         cgroup: args.cgroup.filter(|c| !c.is_empty()),
         seccomp_cache: Some(super::create::cache(root)),
+        patience: None,
     };
     let foreground = if args.detach {
         None

@@ -147,6 +147,8 @@ pub(crate) fn clone_sibling(
     flags: u64,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<()> {
+    // A group to find the sibling by, should we not live to tell of it; it leaves with its own session.
+    rustix::process::setpgid(None, None).step("make", "a process group")?;
     let parent = u64::from(libc::CLONE_PARENT.unsigned_abs());
     // SAFETY: this process has one thread.
     match unsafe {

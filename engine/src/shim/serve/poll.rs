@@ -15,6 +15,7 @@ use crate::shim::lifecycle::Running;
 pub(super) struct Ready {
     pub(super) init: bool,
     pub(super) listener: bool,
+    pub(super) children: bool,
     pub(super) out: bool,
     pub(super) err: bool,
     pub(super) input: bool,
@@ -39,6 +40,7 @@ impl Shim {
                     PollFlags::empty()
                 },
             ),
+            PollFd::from_borrowed_fd(self.orphans.descriptor(), PollFlags::IN),
         ];
         let none = PollFlags::empty();
         let stream = |fd: &Option<OwnedFd>| fd.is_some() && flowing;
@@ -95,6 +97,7 @@ impl Shim {
         Some(Ready {
             init: on(Some(0)),
             listener: on(Some(1)),
+            children: on(Some(2)),
             out: on(places[0]),
             err: on(places[1]),
             input: on(places[2]),

@@ -1,0 +1,191 @@
+//! Processes of exec and of health checks, killed or stopped at any point: none stays behind, and the container still ends.
+
+use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use berth_tests::{Berth, Need, Shim, require};
+
+/// Far above what anything here takes; reaching it is the failure.
+const HANG: Duration = Duration::from_secs(60);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + HANG;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for a command of ours; one that hangs is killed, and so is the shim, or nothing could remove the container.
+fn ends(mut command: Child, shim: &Shim, what: &str) {
+    let deadline = Instant::now() + HANG;
+    while command.try_wait().expect("wait").is_none() {
+        if Instant::now() > deadline {
+            let _ = command.kill();
+            let _ = command.wait();
+            kill(shim.pid, rustix::process::Signal::KILL);
+            panic!("{what} hangs");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn kill(pid: i32, signal: rustix::process::Signal) {
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).expect("a pid"), signal);
+}
+
+fn is_zombie(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('Z'))
+}
+
+#[test]
+fn checks_killed_at_any_point_leave_no_child_and_the_container_stops() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let id = berth
+        .run([
+            "run",
+            "-d",
+            "--network=none",
+            "--health-cmd=true",
+            "--health-interval=50ms",
+            "busybox",
+            "sleep",
+            "600",
+        ])
+        .ok();
+    let shim = Shim::of(&berth, &id);
+    let done = AtomicBool::new(false);
+    let mut still = true;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                // Its own child, not the shim's; it may be killed below, or end between two looks.
+                berth.run(["exec", &id, "true"]);
+            }
+        });
+        for round in 0..150u64 {
+            let deadline = Instant::now() + HANG;
+            // Every other time as soon as there are two: an intermediate, and what it cloned and has not told of yet.
+            let wanted = 1 + usize::try_from(round % 2).expect("0 or 1");
+            while shim.others().len() < wanted && Instant::now() < deadline {
+                std::hint::spin_loop();
+            }
+            if Instant::now() >= deadline {
+                still = false;
+                break;
+            }
+            if wanted == 1 {
+                // From its first instruction to after its last, in steps.
+                let until = Instant::now() + Duration::from_micros(round * 37 % 3000);
+                while Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+            }
+            if let Some(&oldest) = shim.others().first() {
+                kill(oldest, rustix::process::Signal::KILL);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    if !still {
+        kill(shim.pid, rustix::process::Signal::KILL);
+        panic!("the shim starts no check any more");
+    }
+    // Checks go on, so children come and go; one that stays is not known to the shim.
+    let mut left = shim.others();
+    eventually("every child of the shim has ended and was collected", || {
+        let now = shim.others();
+        left.retain(|pid| now.contains(pid));
+        left.is_empty()
+    });
+    let stop = berth
+        .command(["stop", "-t", "0", &id])
+        .spawn()
+        .expect("start berth");
+    ends(stop, &shim, "stop");
+    let _ = berth.run(["rm", &id]).ok();
+}
+
+#[test]
+fn a_container_that_stops_its_checks_cannot_keep_the_shim_from_obeying() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let id = berth
+        .run([
+            "run",
+            "-d",
+            "--network=none",
+            "--health-cmd=true",
+            "--health-interval=20ms",
+            "busybox",
+            "sh",
+            "-c",
+            "while :; do kill -STOP -1 2>/dev/null; done",
+        ])
+        .ok();
+    let shim = Shim::of(&berth, &id);
+    eventually("a check is stopped", || {
+        shim.others().iter().any(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, rest)| rest.starts_with('T'))
+                && stat.contains("(berth-shim)")
+        })
+    });
+    let stop = berth
+        .command(["stop", "-t", "0", &id])
+        .spawn()
+        .expect("start berth");
+    ends(stop, &shim, "stop");
+    let _ = berth.run(["rm", &id]).ok();
+}
+
+#[test]
+fn an_orphan_that_has_ended_is_collected_by_the_shim() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    // Without a pid namespace of its own the container's init is nobody's parent but its children's.
+    let script = "(sh -c 'echo started; read line < /go' &); sleep 600";
+    let id = berth
+        .run([
+            "run",
+            "-d",
+            "--pid=host",
+            "--network=none",
+            "busybox",
+            "sh",
+            "-c",
+            &format!("mkfifo /go; {script}"),
+        ])
+        .ok();
+    let shim = Shim::of(&berth, &id);
+    eventually("the orphan is the shim's child", || {
+        berth.run(["logs", &id]).stdout.contains("started") && shim.others().len() == 1
+    });
+    let orphan = shim.others()[0];
+    let _ = berth.run(["exec", &id, "sh", "-c", "echo > /go"]).ok();
+    eventually("it is collected", || !shim.others().contains(&orphan));
+    assert!(!is_zombie(orphan), "somebody else's zombie");
+    assert_eq!(
+        berth.run(["inspect", "--format", "{{.State.Status}}", &id]).ok(),
+        "running"
+    );
+    let _ = berth.run(["rm", "-f", &id]).ok();
+}
