@@ -71,7 +71,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl<E: Error> From<E> for Failure {
+impl<E: Error + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
         let mut messages = vec![error.to_string()];
         let mut source = error.source();
@@ -85,7 +85,7 @@ impl<E: Error> From<E> for Failure {
         }
         Failure {
             messages,
-            hints: Vec::new(),
+            hints: berth_engine::hint::hint(&error).into_iter().collect(),
             exit: Exit::Failure,
         }
     }

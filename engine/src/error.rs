@@ -32,9 +32,13 @@ pub enum Error {
     /// The program cannot be executed; exit code 126.
     #[error("exec: {program:?}: cannot be executed: {why}")]
     CommandNotExecutable { program: String, why: String },
-    /// A step of the start failed in the shim; its chain in one text.
+    /// A step of the start failed in the shim; its chain in one text, and what can be done about it.
     #[error("cannot start container {name}: {why}")]
-    Start { name: String, why: String },
+    Start {
+        name: String,
+        why: String,
+        hint: Option<String>,
+    },
     #[error("the shim of container {0} ended without a word")]
     ShimDied(String),
     #[error("the shim of container {name} refused: {why}")]

@@ -16,6 +16,7 @@ pub mod paths;
 pub mod config;
 pub mod container;
 pub mod error;
+pub mod hint;
 
 mod create;
 mod engine;

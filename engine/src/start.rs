@@ -142,9 +142,15 @@ impl Failure {
         match self {
             Failure::NotFound { program } => Error::CommandNotFound { program },
             Failure::NotExecutable { program, why } => Error::CommandNotExecutable { program, why },
+            Failure::Start { why, hint } => Error::Start {
+                name: name.to_owned(),
+                why,
+                hint,
+            },
             Failure::Other { why } => Error::Start {
                 name: name.to_owned(),
                 why,
+                hint: None,
             },
         }
     }

@@ -71,9 +71,21 @@ pub(crate) enum Reply {
 /// Why something failed, so that the other side can choose its exit code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Failure {
-    NotFound { program: String },
-    NotExecutable { program: String, why: String },
-    Other { why: String },
+    NotFound {
+        program: String,
+    },
+    NotExecutable {
+        program: String,
+        why: String,
+    },
+    Other {
+        why: String,
+    },
+    /// It did not start; what can be done about it, if anything.
+    Start {
+        why: String,
+        hint: Option<String>,
+    },
 }
 
 /// A packet taken apart.

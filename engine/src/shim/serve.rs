@@ -164,7 +164,10 @@ fn failure(e: &Error) -> Failure {
             program: program.clone(),
             why: why.clone(),
         },
-        other => Failure::Other { why: other.chain() },
+        other => Failure::Start {
+            why: other.chain(),
+            hint: crate::hint::hint(other),
+        },
     }
 }
 

@@ -87,3 +87,27 @@ fn a_blob_damaged_in_the_registry_is_named_and_not_kept() {
     assert!(!berth.root().join("blobs/sha256").join(hex).exists());
     assert_eq!(berth.run(["images", "-q"]).ok(), "");
 }
+
+#[test]
+fn errors_that_have_an_answer_give_it() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    for (arguments, hint) in [
+        (&["stop", "nobody"][..], "hint: `berth ps --all`"),
+        (&["run", "--rm", "busybox", "nowhere"], "hint: give its path"),
+        (
+            &["run", "--rm", "--network", "none-such", "busybox", "true"],
+            "hint: `berth network ls`",
+        ),
+        (
+            &["run", "--rm", "--pull", "never", "absent", "true"],
+            "hint: `berth images`",
+        ),
+    ] {
+        let output = berth.run(arguments);
+        assert_ne!(output.code, 0, "{arguments:?}");
+        assert!(output.stderr.contains(hint), "{arguments:?}: {}", output.stderr);
+    }
+}
