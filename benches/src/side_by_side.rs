@@ -1,5 +1,6 @@
-//! Runs several commands in turn, round after round, and prints the median time and peak memory of each and the ratio of
-//! each to the first: what `scripts/bench` builds its tables from.
+//! Runs several commands in turn, round after round, and prints the median time, processor time (user and system, of the
+//! command and what it waited for) and peak memory of each and the ratio of each to the first: what `scripts/bench` builds
+//! its tables from. On a busy machine the processor time says more than the time.
 //!
 //! Usage: `side-by-side ROUNDS [before:NAME=COMMAND…] NAME=COMMAND…`; what stands behind `before:` runs before each run of
 //! that name and is not timed. Each COMMAND is split at blanks, without a shell, and run
@@ -17,6 +18,7 @@ struct Contestant {
     before: Option<Vec<String>>,
     words: Vec<String>,
     times_us: Vec<u128>,
+    cpu_us: Vec<u128>,
     peak_kib: Vec<i64>,
 }
 
@@ -49,6 +51,7 @@ fn run() -> Result<(), String> {
                     .map(|(_, words)| words.clone()),
                 words,
                 times_us: Vec::with_capacity(rounds),
+                cpu_us: Vec::with_capacity(rounds),
                 peak_kib: Vec::with_capacity(rounds),
             }),
         }
@@ -64,10 +67,11 @@ fn run() -> Result<(), String> {
             if let Some(before) = &contestant.before {
                 time_once("before", before)?;
             }
-            let (time_us, peak_kib) = time_once(&contestant.name, &contestant.words)?;
+            let run = time_once(&contestant.name, &contestant.words)?;
             if round > 0 {
-                contestant.times_us.push(time_us);
-                contestant.peak_kib.push(peak_kib);
+                contestant.times_us.push(run.time_us);
+                contestant.cpu_us.push(run.cpu_us);
+                contestant.peak_kib.push(run.peak_kib);
             }
         }
     }
@@ -89,7 +93,14 @@ fn shuffle(order: &mut [usize], random: &mut u64) {
     }
 }
 
-fn time_once(name: &str, words: &[String]) -> Result<(u128, i64), String> {
+/// One run of a command.
+struct Run {
+    time_us: u128,
+    cpu_us: u128,
+    peak_kib: i64,
+}
+
+fn time_once(name: &str, words: &[String]) -> Result<Run, String> {
     let start = Instant::now();
     let child = Command::new(&words[0])
         .args(&words[1..])
@@ -111,7 +122,16 @@ fn time_once(name: &str, words: &[String]) -> Result<(u128, i64), String> {
     if !status.success() {
         return Err(format!("{name} failed ({status}): {}", words.join(" ")));
     }
-    Ok((elapsed, usage.ru_maxrss))
+    Ok(Run {
+        time_us: elapsed,
+        cpu_us: micros(usage.ru_utime) + micros(usage.ru_stime),
+        peak_kib: usage.ru_maxrss,
+    })
+}
+
+fn micros(time: libc::timeval) -> u128 {
+    // The kernel counts processor time upwards from zero.
+    u128::from(time.tv_sec.unsigned_abs()) * 1_000_000 + u128::from(time.tv_usec.unsigned_abs())
 }
 
 #[allow(clippy::print_stdout)] // the table is this program's product
@@ -119,22 +139,24 @@ fn time_once(name: &str, words: &[String]) -> Result<(u128, i64), String> {
 fn report(contestants: &mut [Contestant]) {
     for contestant in &mut *contestants {
         contestant.times_us.sort_unstable();
+        contestant.cpu_us.sort_unstable();
         contestant.peak_kib.sort_unstable();
     }
     let median = |sorted: &[u128]| sorted[sorted.len() / 2] as f64;
     let first = median(&contestants[0].times_us);
     let base = contestants[0].name.clone();
-    println!("| command | median | 10 % | 90 % | ratio to {base} | peak memory |");
-    println!("|---|---|---|---|---|---|");
+    println!("| command | median | 10 % | 90 % | ratio to {base} | processor time | peak memory |");
+    println!("|---|---|---|---|---|---|---|");
     for contestant in contestants {
         let times = &contestant.times_us;
         println!(
-            "| {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} | {:.1} MiB |",
+            "| {} | {:.2} ms | {:.2} ms | {:.2} ms | {:.2} | {:.2} ms | {:.1} MiB |",
             contestant.name,
             median(times) / 1000.0,
             times[times.len() / 10] as f64 / 1000.0,
             times[times.len() * 9 / 10] as f64 / 1000.0,
             median(times) / first,
+            median(&contestant.cpu_us) / 1000.0,
             contestant.peak_kib[contestant.peak_kib.len() / 2] as f64 / 1024.0,
         );
     }
