@@ -122,8 +122,8 @@ pub enum Error {
     /// There is nowhere to keep credentials.
     #[error("cannot find the credentials file: no home directory")]
     NoHome,
-    /// The unpacker gave up, so the rest of the layer is not worth fetching.
-    #[error("unpacking stopped")]
+    /// What stores or unpacks a layer gave up, so the rest of it is not worth fetching.
+    #[error("the rest of the layer is not wanted")]
     Stopped,
     /// A document is larger than berth reads.
     #[error("{object} is larger than {max} bytes")]

@@ -462,6 +462,29 @@ fn a_foreign_layer_is_not_fetched_from_where_it_says() {
 }
 
 #[test]
+fn the_largest_layer_is_asked_for_first() {
+    require!();
+    let image = TestImage::new(&[
+        ("small", noise(1000, 1)),
+        ("large", noise(300_000, 2)),
+        ("medium", noise(50_000, 3)),
+    ]);
+    let double = Double::new(&image, |_| Reply::Serve);
+    let store = TestStore::with(|c: &mut registry::Config| c.parallel = 1);
+    store
+        .images
+        .pull(&double.reference(), PullOptions::default())
+        .unwrap();
+    let asked: Vec<String> = double.requests().into_iter().map(|r| r.path).collect();
+    let at = |layer: usize| {
+        asked
+            .iter()
+            .position(|path| path.contains(&blob_path(&image.layers[layer])))
+    };
+    assert!(at(1) < at(2) && at(2) < at(0), "{asked:?}");
+}
+
+#[test]
 fn many_pulls_at_once_fetch_each_blob_once() {
     require!();
     let image = image();

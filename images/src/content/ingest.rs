@@ -1,11 +1,11 @@
 //! Receiving one blob: `Ingest` (counting and hashing) -> `Verified` (right size and digest) -> committed under its name.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::atomic;
+use super::direct::Writer;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 
@@ -27,7 +27,7 @@ pub struct Verified {
 
 #[derive(Debug)]
 struct Pending {
-    file: File,
+    writer: Writer,
     path: PathBuf,
     target: PathBuf,
     is_committed: bool,
@@ -56,7 +56,7 @@ impl Ingest {
         let hasher = Hasher::new(digest.algorithm());
         Ok(Self {
             pending: Pending {
-                file,
+                writer: Writer::new(file, size),
                 path,
                 target,
                 is_committed: false,
@@ -88,7 +88,7 @@ impl Ingest {
             });
         }
         self.pending
-            .file
+            .writer
             .write_all(bytes)
             .map_err(Error::file("write", &self.pending.path))?;
         self.hasher.update(bytes);
@@ -99,8 +99,8 @@ impl Ingest {
     /// Judges what was received.
     ///
     /// # Errors
-    /// [`Error::SizeMismatch`] or [`Error::DigestMismatch`]; the file is gone then.
-    pub fn verify(self) -> Result<Verified> {
+    /// [`Error::SizeMismatch`], [`Error::DigestMismatch`] or [`Error::File`]; the file is gone then.
+    pub fn verify(mut self) -> Result<Verified> {
         if self.offset != self.size {
             return Err(Error::SizeMismatch {
                 digest: self.digest,
@@ -115,6 +115,8 @@ impl Ingest {
                 received,
             });
         }
+        let Pending { writer, path, .. } = &mut self.pending;
+        writer.finish().map_err(Error::file("write", path))?;
         Ok(Verified {
             pending: self.pending,
         })
@@ -128,9 +130,9 @@ impl Verified {
     /// [`Error::File`].
     pub fn commit(mut self) -> Result<()> {
         let Pending {
-            file, path, target, ..
+            writer, path, target, ..
         } = &self.pending;
-        file.sync_data().map_err(Error::file("sync", path))?;
+        writer.file().sync_data().map_err(Error::file("sync", path))?;
         fs::rename(path, target).map_err(Error::file("rename", path))?;
         let directory = target.parent().unwrap_or(Path::new("/")).to_owned();
         self.pending.is_committed = true;

@@ -10,6 +10,7 @@
 //! Bytes become a blob only through [`Ingest`], which counts and hashes all of them.
 
 pub mod atomic;
+mod direct;
 mod ingest;
 
 use std::fs::{self, File, OpenOptions};

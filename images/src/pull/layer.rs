@@ -1,4 +1,4 @@
-//! One layer on its way: network -> ingest file and unpacker at once -> blob committed, directory pending.
+//! One layer on its way: network -> ingest file and unpacker at once, a thread each -> blob committed, directory pending.
 
 use std::io::{self, Read};
 
@@ -17,8 +17,8 @@ use crate::progress::{Event, Progress};
 use crate::registry::Notice;
 use crate::snapshot::{LayerRef, Pending};
 
-/// Chunks between the network and an unpacker. The HTTP client reads at most some 400 KiB at a time, so three layers hold
-/// at most 5 MiB here.
+/// Chunks between the network and each thread behind it. The HTTP client reads at most some 400 KiB at a time, so three
+/// layers hold at most 5 MiB here.
 const CHANNEL_CHUNKS: usize = 4;
 /// How much is still fetched after the unpacker gave up, only to find whether the bytes were corrupt, which is the better
 /// thing to tell.
@@ -32,7 +32,8 @@ pub(super) struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// One entry per distinct blob. A blob is wanted also if its layer is stored, since a push needs it.
+    /// One entry per distinct blob, the largest first: the one that takes longest must not begin last. A blob is wanted also
+    /// if its layer is stored, since a push needs it.
     pub(super) fn list(
         layers: &'a [Descriptor],
         diff_ids: &'a [Digest],
@@ -52,6 +53,7 @@ impl<'a> Wanted<'a> {
                 list[at].positions.push((i, diff_id));
             }
         }
+        list.sort_by_key(|wanted| std::cmp::Reverse(wanted.descriptor.size));
         list
     }
 }
@@ -81,7 +83,6 @@ pub(super) async fn fetch(
         let blob = images.content.blob(digest)?;
         received.push((i, unpack(images, descriptor, diff_id, blob)?.wait().await?));
     }
-    progress.layer(digest, Event::Verified);
     Ok(received)
 }
 
@@ -94,9 +95,8 @@ async fn stream(
     progress: &dyn Progress,
 ) -> Result<Option<Pending>> {
     let digest = &descriptor.digest;
-    let total = descriptor.size;
-    let mut ingest = images.content.ingest(digest, total)?;
-    let (mut sender, unpacking) = match diff_id {
+    let (to_store, storing) = store(images, descriptor)?;
+    let (to_unpacker, unpacking) = match diff_id {
         None => (None, None),
         Some(diff_id) => {
             let (sender, receiver) = mpsc::channel(CHANNEL_CHUNKS);
@@ -108,7 +108,16 @@ async fn stream(
             (Some(sender), Some(unpack(images, descriptor, diff_id, reader)?))
         }
     };
-    progress.layer(digest, Event::Transferred { done: 0, total });
+    let mut arriving = Arriving {
+        digest,
+        progress,
+        done: 0,
+        total: descriptor.size,
+        to_store,
+        to_unpacker,
+        unpacks: diff_id.is_some(),
+    };
+    arriving.show();
     let notice = |notice: Notice<'_>| {
         let Notice::Retrying(wait, cause) = notice;
         progress.layer(
@@ -119,25 +128,26 @@ async fn stream(
             },
         );
     };
-    let sink = async |chunk: Bytes| {
-        take(
-            &mut ingest,
-            &mut sender,
-            chunk,
-            diff_id.is_some(),
-            progress,
-            digest,
-            total,
-        )
-        .await
+    let downloaded = sources
+        .download(descriptor, async |chunk| arriving.take(chunk).await, &notice)
+        .await;
+    let Arriving {
+        to_store,
+        to_unpacker,
+        ..
+    } = arriving;
+    drop(to_store);
+    let verified = match (storing.wait().await, downloaded) {
+        // Whatever else went wrong followed from it.
+        (Err(e), _) => Err(e),
+        (Ok(_), Err(e)) => Err(e),
+        (Ok(ingest), Ok(())) => ingest.verify(),
     };
-    let downloaded = sources.download(descriptor, sink, &notice).await;
-    let verified = downloaded.and_then(|()| ingest.verify());
     let verified = match verified {
         Ok(verified) => verified,
         Err(e) => {
             // Without the end marker the unpacker fails, and its private directory goes.
-            drop(sender);
+            drop(to_unpacker);
             let unpacked = match unpacking {
                 Some(unpacking) => unpacking.wait().await.map(drop),
                 None => Ok(()),
@@ -148,7 +158,7 @@ async fn stream(
             });
         }
     };
-    if let Some(sender) = sender {
+    if let Some(sender) = to_unpacker {
         // A receiver that is gone has an error to tell below.
         let _ = sender.send(Chunk::End).await;
     }
@@ -164,28 +174,66 @@ async fn stream(
     pending.transpose()
 }
 
-/// Stores a chunk and passes it on.
-async fn take(
-    ingest: &mut Ingest,
-    sender: &mut Option<mpsc::Sender<Chunk>>,
-    chunk: Bytes,
-    unpacks: bool,
-    progress: &dyn Progress,
-    digest: &Digest,
+/// The bytes of one blob as they come: each chunk to the thread that stores it and to the one that unpacks it.
+struct Arriving<'a> {
+    digest: &'a Digest,
+    progress: &'a dyn Progress,
+    done: u64,
     total: u64,
-) -> Result<()> {
-    ingest.write(&chunk)?;
-    let done = ingest.offset();
-    progress.layer(digest, Event::Transferred { done, total });
-    if let Some(open) = sender
-        && open.send(Chunk::Bytes(chunk)).await.is_err()
-    {
-        *sender = None;
+    to_store: mpsc::Sender<Bytes>,
+    /// `None` once the unpacker gave up.
+    to_unpacker: Option<mpsc::Sender<Chunk>>,
+    unpacks: bool,
+}
+
+impl Arriving<'_> {
+    fn show(&self) {
+        let (done, total) = (self.done, self.total);
+        self.progress
+            .layer(self.digest, Event::Transferred { done, total });
     }
-    if unpacks && sender.is_none() && total - done > DIAGNOSIS_BYTES_MAX {
-        return Err(Error::Stopped);
+
+    async fn take(&mut self, chunk: Bytes) -> Result<()> {
+        self.done += chunk.len() as u64;
+        self.show();
+        self.to_store
+            .send(chunk.clone())
+            .await
+            .map_err(|_| Error::Stopped)?;
+        if let Some(open) = &self.to_unpacker
+            && open.send(Chunk::Bytes(chunk)).await.is_err()
+        {
+            self.to_unpacker = None;
+        }
+        if self.unpacks
+            && self.to_unpacker.is_none()
+            && self.total.saturating_sub(self.done) > DIAGNOSIS_BYTES_MAX
+        {
+            return Err(Error::Stopped);
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+/// The thread that hashes a blob and writes it to its ingest file: the one that runs the connections must not wait for a disk.
+struct Storing(tokio::task::JoinHandle<Result<Ingest>>);
+
+impl Storing {
+    async fn wait(self) -> Result<Ingest> {
+        self.0.await.map_err(|e| Error::Runtime(io::Error::other(e)))?
+    }
+}
+
+fn store(images: &Images, descriptor: &Descriptor) -> Result<(mpsc::Sender<Bytes>, Storing)> {
+    let mut ingest = images.content.ingest(&descriptor.digest, descriptor.size)?;
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(CHANNEL_CHUNKS);
+    let task = tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = receiver.blocking_recv() {
+            ingest.write(&chunk)?;
+        }
+        Ok(ingest)
+    });
+    Ok((sender, Storing(task)))
 }
 
 enum Chunk {

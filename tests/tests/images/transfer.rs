@@ -61,6 +61,37 @@ fn what_skopeo_pushed_is_pulled_and_what_is_pushed_skopeo_reads_unchanged() {
 }
 
 #[test]
+fn each_step_of_a_layer_is_told_once() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let (berth, registry) = (Berth::new(), Registry::start());
+    let layout = layout(berth.scratch(), &["one", "two"]);
+    let image = registry.push_with_skopeo(&oci(&layout), "told:1");
+    let pulled = berth.run(["pull", &image]);
+    for (word, times) in [
+        ("Transferring", 2),
+        ("Verified", 2),
+        ("Complete", 2),
+        ("Already exists", 0),
+    ] {
+        let told = pulled
+            .stderr
+            .lines()
+            .filter(|line| line.ends_with(&format!(": {word}")))
+            .count();
+        assert_eq!(told, times, "{word}: {}", pulled.stderr);
+    }
+    let again = berth.run(["pull", &image]);
+    assert_eq!(again.stderr.matches(": Already exists\n").count(), 2, "{again:?}");
+    assert_eq!(
+        again.stderr.matches("Verified").count(),
+        0,
+        "nothing was transferred: {again:?}"
+    );
+}
+
+#[test]
 fn layers_are_shared_between_images() {
     if !require(&NEEDS) {
         return;
