@@ -2,28 +2,32 @@
 //!
 //! The common file costs four system calls: open relative to its parent's cached descriptor, write, set times, close.
 //! Nothing is looked up before it is made; what is in the way is found by `EEXIST`. Times of directories are set last.
+//!
+//! Here is the loop over the entries and how something new takes its name; each kind of entry has a file of its own.
+
+mod attributes;
+mod directory;
+mod leaf;
+mod whiteout;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, FileType, Gid, OFlags, Uid};
 use rustix::io::Errno;
 
 use super::beneath::{self, Dirs};
 use super::error::{Error, Result, shown};
 use super::limits::Limits;
 use super::stream::Bomb;
-use super::tar::{Entry, Kind, Reader, Time, Xattr};
+use super::tar::{Kind, Reader, Time};
 use super::tree;
 use crate::snapshot::RootAttributes;
-
-const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
-const WHITEOUT_PREFIX: &[u8] = b".wh.";
-const OVERLAY_OPAQUE: &str = "trusted.overlay.opaque";
+use attributes::{check_xattrs, timestamps, umask};
 
 /// What unpacking found, and what it left to the moment the layers below are known.
 #[derive(Debug, Default)]
@@ -148,7 +152,7 @@ impl Applier<'_> {
                 continue;
             }
             let (parent, name) = beneath::split(&path);
-            if let Some(hidden) = name.strip_prefix(WHITEOUT_PREFIX) {
+            if let Some(hidden) = name.strip_prefix(whiteout::PREFIX) {
                 self.whiteout(&path, parent, name, hidden)?;
                 continue;
             }
@@ -205,298 +209,6 @@ impl Applier<'_> {
         Ok(self.done)
     }
 
-    /// Opens an entry's parent, making what is missing of it.
-    fn parent(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
-        match self.dirs.open(path) {
-            Ok(fd) => return Ok(fd),
-            Err(Errno::NOENT | Errno::NOTDIR) => {}
-            Err(e) => return Err(failed("open directory", path, e)),
-        }
-        let mut fd = self
-            .dirs
-            .open(b"")
-            .map_err(|e| failed("open directory", b"", e))?;
-        let mut start = 0;
-        loop {
-            let end = path[start..]
-                .iter()
-                .position(|&b| b == b'/')
-                .map_or(path.len(), |slash| start + slash);
-            let (prefix, name) = (&path[..end], &path[start..end]);
-            fd = match self.dirs.open(prefix) {
-                Ok(fd) => fd,
-                Err(Errno::NOENT | Errno::NOTDIR) => {
-                    let place = Place {
-                        path: prefix,
-                        parent: fd,
-                        name,
-                    };
-                    self.implied_directory(&place)?
-                }
-                Err(e) => return Err(failed("open directory", prefix, e)),
-            };
-            if end == path.len() {
-                return Ok(fd);
-            }
-            start = end + 1;
-        }
-    }
-
-    fn implied_directory(&mut self, place: &Place<'_>) -> Result<Rc<OwnedFd>> {
-        let (_, made) = self.make_directory(place, 0o755, false)?;
-        self.keep_name(place.path)?;
-        self.implied.insert(place.path.to_vec());
-        // The same tar gives the same tree; what is made in it would move the time, so it is set last.
-        self.dir_times.push((place.path.to_vec(), Time::default()));
-        Ok(made)
-    }
-
-    /// Makes or keeps a directory. A file in the way of an implied directory is an error, of a listed one it is replaced.
-    fn make_directory(&mut self, place: &Place<'_>, mode: u32, replace: bool) -> Result<(bool, Rc<OwnedFd>)> {
-        let bits = Mode::from_raw_mode(mode);
-        let mut opaque = false;
-        let mut created = true;
-        match fs::mkdirat(&place.parent, place.name, bits) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                let stat = fs::statat(&place.parent, place.name, AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(place.failed("look at"))?;
-                let kind = FileType::from_raw_mode(stat.st_mode);
-                if kind == FileType::Directory {
-                    created = false;
-                } else {
-                    // A whiteout and the directory in one layer: the lower directory is gone, this one is new.
-                    opaque = kind == FileType::CharacterDevice && stat.st_rdev == 0;
-                    if !opaque && !replace {
-                        return Err(refused(
-                            place.path,
-                            "an entry lies below this one, which is not a directory",
-                        ));
-                    }
-                    self.dirs.forget();
-                    fs::unlinkat(&place.parent, place.name, AtFlags::empty())
-                        .map_err(place.failed("replace"))?;
-                    fs::mkdirat(&place.parent, place.name, bits).map_err(place.failed("create directory"))?;
-                }
-            }
-            Err(e) => return Err(failed("create directory", place.path, e)),
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(&place.parent, place.name, flags, Mode::empty())
-            .map_err(place.failed("open directory"))?;
-        if opaque {
-            set_opaque(&fd, place.path)?;
-        }
-        let fd = Rc::new(fd);
-        if created {
-            self.dirs.remember(place.path, &fd);
-        }
-        Ok((created, fd))
-    }
-
-    fn directory(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        let (created, fd) = self.make_directory(place, entry.mode & 0o777, true)?;
-        if !created {
-            self.implied.remove(place.path);
-        }
-        self.setgid_seen |= entry.mode & 0o2000 != 0;
-        self.attributes(fd.as_fd(), place.path, entry, created)?;
-        self.keep_name(place.path)?;
-        self.dir_times.push((place.path.to_vec(), entry.mtime));
-        Ok(())
-    }
-
-    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
-        if entry.kind != Kind::Directory {
-            return Err(refused(&entry.path, "the root is a directory, nothing else"));
-        }
-        let root = self
-            .dirs
-            .open(b"")
-            .map_err(|e| failed("open directory", b"", e))?;
-        self.setgid_seen |= entry.mode & 0o2000 != 0;
-        self.attributes(root.as_fd(), b"", entry, false)?;
-        self.done.root = Some(RootAttributes {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-        });
-        self.dir_times.push((Vec::new(), entry.mtime));
-        Ok(())
-    }
-
-    fn file<R: BufRead>(
-        &mut self,
-        place: &Place<'_>,
-        entry: &Entry,
-        reader: &mut Reader<'_, R>,
-    ) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let fd = self.make(place, "create file", || {
-            fs::openat(&place.parent, place.name, flags, mode)
-        })?;
-        let mut extents = entry.sparse.as_deref().unwrap_or_default().iter();
-        let mut extent_left = if entry.sparse.is_some() { 0 } else { u64::MAX };
-        loop {
-            let chunk = reader.data()?;
-            if chunk.is_empty() {
-                break;
-            }
-            while extent_left == 0 {
-                let extent = extents
-                    .next()
-                    .ok_or_else(|| refused(place.path, "data beyond its sparse map"))?;
-                fs::seek(&fd, fs::SeekFrom::Start(extent.offset)).map_err(place.failed("seek in"))?;
-                extent_left = extent.length;
-            }
-            let take = usize::try_from(extent_left)
-                .unwrap_or(usize::MAX)
-                .min(chunk.len());
-            let wrote = match rustix::io::write(&fd, &chunk[..take]) {
-                Err(Errno::INTR) => continue,
-                other => other.map_err(place.failed("write file"))?,
-            };
-            self.done.size += wrote as u64;
-            extent_left -= wrote as u64;
-            reader.used(wrote);
-        }
-        if entry.sparse.is_some() {
-            fs::ftruncate(&fd, entry.size).map_err(place.failed("set size of"))?;
-        }
-        self.attributes(fd.as_fd(), place.path, entry, true)?;
-        fs::futimens(&fd, &timestamps(entry.mtime)).map_err(place.failed("set times of"))
-    }
-
-    fn symlink(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        self.make(place, "create symlink", || {
-            fs::symlinkat(&*entry.link, &place.parent, place.name)
-        })?;
-        self.finish_node(place, entry)
-    }
-
-    fn node(&mut self, place: &Place<'_>, entry: &Entry, kind: FileType, device: u64) -> Result<()> {
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        self.make(place, "create node", || {
-            fs::mknodat(&place.parent, place.name, kind, mode, device)
-        })?;
-        if self.mode_differs(entry.mode) {
-            // Made a moment ago in a private directory: this is no symlink.
-            fs::chmodat(
-                &place.parent,
-                place.name,
-                Mode::from_raw_mode(entry.mode),
-                AtFlags::empty(),
-            )
-            .map_err(place.failed("change mode of"))?;
-        }
-        self.finish_node(place, entry)
-    }
-
-    /// Owner, xattrs and times of what cannot be opened.
-    fn finish_node(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        let (uid, gid) = ids(entry);
-        if self.owner_differs(uid, gid) {
-            fs::chownat(
-                &place.parent,
-                place.name,
-                Some(uid),
-                Some(gid),
-                AtFlags::SYMLINK_NOFOLLOW,
-            )
-            .map_err(place.failed("change owner of"))?;
-            if entry.mode & 0o6000 != 0 && entry.kind != Kind::Symlink {
-                fs::chmodat(
-                    &place.parent,
-                    place.name,
-                    Mode::from_raw_mode(entry.mode),
-                    AtFlags::empty(),
-                )
-                .map_err(place.failed("change mode of"))?;
-            }
-        }
-        if !entry.xattrs.is_empty() {
-            // The l-calls do not follow the last component, and the directory is named by its descriptor.
-            let mut path = format!("/proc/self/fd/{}/", place.parent.as_raw_fd()).into_bytes();
-            path.extend_from_slice(place.name);
-            for xattr in &entry.xattrs {
-                let set = fs::lsetxattr(&*path, &*xattr.name, &xattr.value, XattrFlags::empty());
-                self.xattr_result(set, place.path, xattr)?;
-            }
-        }
-        fs::utimensat(
-            &place.parent,
-            place.name,
-            &timestamps(entry.mtime),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .map_err(place.failed("set times of"))
-    }
-
-    fn hard_link(&mut self, place: &Place<'_>, entry: &Entry) -> Result<()> {
-        let target =
-            beneath::normalise(&entry.link).map_err(|p| refused(place.path, format!("link target: {p}")))?;
-        if target.is_empty() || target == place.path {
-            return Err(refused(place.path, "hard link to itself or to the root"));
-        }
-        let (target_parent, target_name) = beneath::split(&target);
-        let linked = match self.dirs.open(target_parent) {
-            Ok(from) => match self.make_raw(place, || {
-                fs::linkat(&from, target_name, &place.parent, place.name, AtFlags::empty())
-            })? {
-                Ok(()) => true,
-                Err(Errno::NOENT) => false,
-                Err(e) => return Err(failed("create hard link", place.path, e)),
-            },
-            Err(Errno::NOENT | Errno::NOTDIR) => false,
-            Err(e) => return Err(failed("open directory", target_parent, e)),
-        };
-        if !linked {
-            self.keep_name(place.path)?;
-            self.keep_name(&target)?;
-            self.links.insert(place.path.to_vec(), (self.kept_bytes, target));
-        }
-        Ok(())
-    }
-
-    fn whiteout(&mut self, path: &[u8], parent: &[u8], name: &[u8], hidden: &[u8]) -> Result<()> {
-        if name == OPAQUE_MARK {
-            let dir = self.parent(parent)?;
-            return set_opaque(&dir, parent);
-        }
-        if name.starts_with(b".wh..wh.") {
-            // AUFS bookkeeping in old images; never part of the tree.
-            return Ok(());
-        }
-        // `..` would take away the parent (and `.` the directory itself).
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(refused(path, "whiteout of no name, of . or of .."));
-        }
-        let target = [parent, b"/", hidden].concat();
-        let target = if parent.is_empty() { hidden } else { &*target };
-        let place = Place {
-            path: target,
-            parent: self.parent(parent)?,
-            name: hidden,
-        };
-        match fs::mknodat(&place.parent, hidden, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) => Ok(()),
-            // image-spec layer.md#whiteouts: they hide names of lower layers, never those of their own.
-            Err(Errno::EXIST) => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                match fs::openat(&place.parent, hidden, flags, Mode::empty()) {
-                    Ok(dir) => {
-                        self.implied.remove(place.path);
-                        set_opaque(&dir, place.path)
-                    }
-                    Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
-                    Err(e) => Err(failed("open directory", place.path, e)),
-                }
-            }
-            Err(e) => Err(failed("create whiteout", place.path, e)),
-        }
-    }
-
     /// Makes something new; what is in the way goes first.
     fn make<T>(
         &mut self,
@@ -530,49 +242,6 @@ impl Applier<'_> {
         Ok(make())
     }
 
-    /// Owner, mode and xattrs of an open file or directory. `fresh`: made by this thread just now with the permission bits asked.
-    fn attributes(&mut self, fd: BorrowedFd<'_>, path: &[u8], entry: &Entry, fresh: bool) -> Result<()> {
-        let (uid, gid) = ids(entry);
-        if !fresh || self.owner_differs(uid, gid) {
-            fs::fchown(fd, Some(uid), Some(gid)).map_err(|e| failed("change owner of", path, e))?;
-        }
-        // After chown(2), which takes set-ID bits away.
-        if !fresh || self.mode_differs(entry.mode) {
-            fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(|e| failed("change mode of", path, e))?;
-        }
-        // After chown(2) too: it drops security.capability.
-        for xattr in &entry.xattrs {
-            let set = fs::fsetxattr(fd, &*xattr.name, &xattr.value, XattrFlags::empty());
-            self.xattr_result(set, path, xattr)?;
-        }
-        Ok(())
-    }
-
-    fn xattr_result(
-        &mut self,
-        set: std::result::Result<(), Errno>,
-        path: &[u8],
-        xattr: &Xattr,
-    ) -> Result<()> {
-        match set {
-            Ok(()) => Ok(()),
-            // A program without its file capabilities would fail in puzzling ways; other attributes are decoration.
-            Err(Errno::OPNOTSUPP) if xattr.name != b"security.capability" => {
-                self.done.dropped_xattrs += 1;
-                Ok(())
-            }
-            Err(e) => Err(failed("set xattr of", path, e)),
-        }
-    }
-
-    fn owner_differs(&self, uid: Uid, gid: Gid) -> bool {
-        self.setgid_seen || (uid, gid) != self.owner
-    }
-
-    fn mode_differs(&self, mode: u32) -> bool {
-        self.setgid_seen || mode & (self.umask | 0o7000) != 0
-    }
-
     fn keep_name(&mut self, name: &[u8]) -> Result<()> {
         self.kept_bytes += name.len() as u64 + 32;
         let limit = self.limits.kept_name_bytes;
@@ -585,47 +254,4 @@ impl Applier<'_> {
         }
         Ok(())
     }
-}
-
-fn ids(entry: &Entry) -> (Uid, Gid) {
-    (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid))
-}
-
-fn timestamps(time: Time) -> Timestamps {
-    let time = Timespec {
-        tv_sec: time.secs,
-        tv_nsec: i64::from(time.nanos),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
-}
-
-fn set_opaque(dir: &OwnedFd, path: &[u8]) -> Result<()> {
-    fs::fsetxattr(dir, OVERLAY_OPAQUE, b"y", XattrFlags::empty()).map_err(|e| failed("make opaque", path, e))
-}
-
-/// overlayfs reads its own marks from these; an image that sets them could redirect or hide what is not its own.
-fn check_xattrs(entry: &Entry) -> Result<()> {
-    for xattr in &entry.xattrs {
-        if xattr.name.starts_with(b"trusted.overlay.") || xattr.name.starts_with(b"user.overlay.") {
-            return Err(refused(
-                &entry.path,
-                format!("xattr {} is overlayfs' own", shown(&xattr.name)),
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The process's umask, without setting it: other threads create files meanwhile. Unknown counts as "takes everything".
-fn umask() -> u32 {
-    std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
-            u32::from_str_radix(line.trim(), 8).ok()
-        })
-        .unwrap_or(0o777)
 }
