@@ -41,11 +41,12 @@ pub struct ExecRequest {
 }
 
 impl Engine {
-    /// Runs it and returns its exit code; 0 at once when detached. This process must be single-threaded and sealed
-    /// (CVE-2019-5736: `berth_sys::reexec::seal`).
+    /// Runs it and returns its exit code; 0 at once when detached. This process must be single-threaded and sealed: call
+    /// `berth_sys::reexec::seal` first thing in `main` (CVE-2019-5736).
     ///
     /// # Errors
     ///
+    /// [`Error::Runtime`] over [`berth_runtime::Error::NotSealed`] in a program that is not sealed;
     /// [`Error::Wrong`] unless the container runs; [`Error::CommandNotFound`], [`Error::CommandNotExecutable`].
     pub fn exec(&self, id: &ContainerId, request: &ExecRequest) -> Result<i32> {
         let config = self.config(id)?;
@@ -63,7 +64,6 @@ impl Engine {
                 why: "no command was given".into(),
             });
         }
-        berth_sys::reexec::seal().at("seal", "/proc/self/exe")?;
         let process = process(&config, request, state.pid)?;
         let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
             path: "process of exec".into(),

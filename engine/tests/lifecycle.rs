@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use berth_engine::config::ImageOrigin;
 use berth_engine::flags::{RestartPolicy, Signal};
 use berth_engine::stop::WaitCondition;
-use berth_engine::{CreateRequest, Error, ListOptions, RemoveOptions, StartOptions, Status, StopOptions};
+use berth_engine::{
+    CreateRequest, Error, ExecRequest, ListOptions, RemoveOptions, StartOptions, Status, StopOptions,
+};
 use berth_images::config::RunConfig;
 use host::host;
 
@@ -173,4 +175,26 @@ fn pause_freezes_and_a_stop_of_a_frozen_one_ends_it() {
         )
         .unwrap();
     assert_eq!(host.engine.status(&id).unwrap(), Status::Exited);
+}
+
+/// This test's own program is such a one. Were it executed again instead, this process would not be there to assert.
+#[test]
+fn exec_from_a_program_that_is_not_sealed_is_refused() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sleep", "1000"], |_| {});
+    host.start(&id);
+    let request = ExecRequest {
+        command: vec!["true".into()],
+        ..ExecRequest::default()
+    };
+    let e = host.engine.exec(&id, &request).unwrap_err();
+    let Error::Runtime { source, .. } = &e else {
+        panic!("{}", e.chain())
+    };
+    assert!(
+        matches!(**source, berth_runtime::Error::NotSealed) && e.chain().contains("reexec::seal"),
+        "{}",
+        e.chain()
+    );
+    assert_eq!(host.engine.status(&id).unwrap(), Status::Running);
 }

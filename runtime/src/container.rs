@@ -90,11 +90,11 @@ impl Container {
     /// Creates a container from the bundle directory: everything up to the user's program, which waits for
     /// [`Container::start`]. Blocks until init is ready or has failed; failure leaves nothing behind.
     ///
-    /// The caller must be single-threaded.
+    /// The caller must be single-threaded and sealed (CVE-2019-5736: `berth_sys::reexec::seal`).
     ///
     /// # Errors
     ///
-    /// [`Error::Exists`], [`Error::Config`], [`Error::Invalid`], or the step that failed in either process.
+    /// [`Error::NotSealed`], [`Error::Exists`], [`Error::Config`], [`Error::Invalid`], or the step that failed in either process.
     pub fn create(
         root: &StateRoot,
         id: &ContainerId,
@@ -329,7 +329,7 @@ impl Container {
         Ok(())
     }
 
-    /// Runs one more process in the container. The caller must be single-threaded.
+    /// Runs one more process in the container. The caller must be single-threaded and sealed, as for [`Container::create`].
     ///
     /// # Errors
     ///

@@ -268,9 +268,14 @@ fn check_privilege(namespaces: &validate::Namespaces) -> Result<()> {
     Err(Error::NotRoot)
 }
 
-/// The one place that clones; its duty is on the callers of the library.
+/// The one place that clones; its duty is on the callers of the library. Refuses when this program's file could be written
+/// through `/proc/PID/exe` of what is cloned (CVE-2019-5736): a library cannot put that right, as it would have to execute its
+/// caller once more.
 #[allow(unsafe_code)] // clone3 asks that the caller has one thread, which Container::create and exec document
 pub(crate) fn clone_first(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked> {
+    if !berth_sys::reexec::is_sealed().step("inspect", "/proc/self/exe")? {
+        return Err(Error::NotSealed);
+    }
     // SAFETY: Container::create and Container::exec are documented to be called from a single-threaded process.
     unsafe { clone3(Clone3 { flags, cgroup }) }.step("clone", "init")
 }

@@ -61,6 +61,12 @@ pub enum Error {
     /// The caller has no right to make what was asked for.
     #[error("not permitted: a container without a user namespace of its own needs root; hint: run as root")]
     NotRoot,
+    /// The program this library is part of runs from a file that a process in a container could write.
+    #[error(
+        "this program's own file could be written from inside the container (CVE-2019-5736); \
+         hint: call berth_sys::reexec::seal first thing in main"
+    )]
+    NotSealed,
     /// A hook failed or took too long.
     #[error("{kind} hook {}: {why}", path.display())]
     Hook {

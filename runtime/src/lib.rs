@@ -7,7 +7,8 @@
 //!
 //! [`Container`] is the handle on all of it. Everything here blocks and is meant for a single-threaded process:
 //! [`Container::create`] and [`Container::exec`] clone without executing, and a child of a process with threads could
-//! wait forever for a lock one of them held. Call [`berth_sys::reexec::seal`] first thing in `main` (CVE-2019-5736).
+//! wait forever for a lock one of them held. Call [`berth_sys::reexec::seal`] first thing in `main`
+//! (CVE-2019-5736); both refuse with [`Error::NotSealed`] in a program that has not.
 
 pub mod bundle;
 pub mod capabilities;

@@ -189,3 +189,41 @@ fn an_orphan_that_has_ended_is_collected_by_the_shim() {
     );
     let _ = berth.run(["rm", "-f", &id]).ok();
 }
+
+/// CVE-2019-5736: what a process inside could keep of `berth exec` cannot be opened for writing once that has ended.
+#[test]
+fn the_file_of_berth_exec_is_out_of_reach() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    // A copy nobody else executes: otherwise "text busy" would hide a missing guard.
+    let copy = berth.scratch().join("berth");
+    berth_tests::berth::copy_program(&berth_tests::binary("berth"), &copy);
+    let id = berth
+        .run(["run", "-d", "--network=none", "busybox", "sleep", "600"])
+        .ok();
+    let mut exec = std::process::Command::new(&copy)
+        .arg("--root")
+        .arg(berth.root())
+        .arg("--state")
+        .arg(berth.state())
+        .args(["exec", &id, "sh", "-c", "touch /here; exec sleep 600"])
+        .spawn()
+        .expect("start berth");
+    eventually("its process runs", || {
+        berth.run(["exec", &id, "test", "-e", "/here"]).code == 0
+    });
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let exe = format!("/proc/{}/exe", exec.id());
+    let kept = rustix::fs::open(exe, flags, rustix::fs::Mode::empty()).expect("the running program's file");
+    exec.kill().expect("kill berth exec");
+    exec.wait().expect("wait for berth exec");
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&kept));
+    let opened = std::fs::OpenOptions::new().write(true).open(path);
+    assert_eq!(
+        opened.map_err(|e| e.raw_os_error()).err().flatten(),
+        Some(libc::EROFS)
+    );
+    let _ = berth.run(["rm", "-f", &id]).ok();
+}

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 #[derive(Debug, Args)]
 pub struct Exec {
@@ -41,6 +41,11 @@ pub struct Exec {
 }
 
 pub fn run(args: Exec, context: &Context) -> Result<Exit> {
+    // This process clones into the container, where its file can be seen (CVE-2019-5736). Other verbs leave that to the shim
+    // and need no second exec. First of all: what is open or running here does not survive it.
+    berth_sys::reexec::seal().map_err(|e| {
+        Failure::new(format!("cannot run from a file no container can write: {e}")).with_exit(Exit::Berth)
+    })?;
     let engine = context.engine()?;
     let id = engine.find(&args.container)?;
     let request = ExecRequest {
