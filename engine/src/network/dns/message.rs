@@ -448,8 +448,11 @@ mod tests {
         #[test]
         fn nothing_panics_on_foreign_bytes(
             bytes in prop::collection::vec(any::<u8>(), 0..600), reply in prop::collection::vec(any::<u8>(), 12..2000), id: u16,
+            is_query: bool,
         ) {
             is_refusal(&bytes);
+            // What is random from the start is next to never a query.
+            let bytes = if is_query { [ask("web", A), bytes].concat() } else { bytes };
             if let Ok(query) = query(&bytes) {
                 prop_assert!(query.question_end <= bytes.len());
                 addresses(&bytes, &query, &[[10, 0, 0, 1].into()], query.room(false));

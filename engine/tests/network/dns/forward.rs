@@ -336,6 +336,31 @@ fn resolvers_come_from_the_flags_or_the_host_as_it_is_now() {
     });
 }
 
+/// Routers announce themselves by their link-local address, which means nothing without the link.
+#[test]
+fn a_resolver_may_be_known_by_its_link() {
+    as_host(|host| {
+        sh("ip link add up0 type bridge && ip link set up0 up && ip addr add fe80::53/64 dev up0 nodad");
+        let link = sh("ip -o link show up0 | cut -d: -f1").trim().parse().unwrap();
+        let at = std::net::SocketAddrV6::new("fe80::53".parse().unwrap(), 53, 0, link);
+        let socket = UdpSocket::bind(at).unwrap();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 512];
+            let (length, from) = socket.recv_from(&mut buffer).unwrap();
+            let asked = Asked {
+                message: buffer[..length].to_vec(),
+                transport: Transport::Udp,
+                from,
+            };
+            socket.send_to(&known(&asked, [192, 0, 2, 80]), from).unwrap();
+        });
+        resolv_conf(host, "nameserver fe80::53%up0\n");
+        let a = host.attach("aaaa");
+        let _shim = Shim::serve(host, "aaaa");
+        assert_is(&ask(&a.netns, Transport::Udp, &world()), [192, 0, 2, 80]);
+    });
+}
+
 #[test]
 fn without_a_way_out_or_a_resolver_the_answer_is_no() {
     as_host(|host| {

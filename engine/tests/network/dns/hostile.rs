@@ -43,14 +43,16 @@ fn malformed_questions_are_answered_as_such_and_responses_never() {
         plain.metadata.id = 0x1234;
         let plain = plain.to_vec().unwrap();
         let huge: Vec<u8> = [&[63][..], &[b'x'; 63]].concat().repeat(5);
+        // Enough of it that a pointer read as a length has something to lead over.
+        let rest = [0; 250];
         for (what, bytes) in [
             (
                 "a pointer to itself",
-                message([1, 0, 0, 0], &[0xc0, 12, 0, 1, 0, 1]),
+                message([1, 0, 0, 0], &[&[0xc0, 12, 0, 1, 0, 1], &rest[..]].concat()),
             ),
             (
                 "pointers in a circle",
-                message([1, 0, 0, 0], &[0xc0, 14, 0xc0, 12, 0, 1, 0, 1]),
+                message([1, 0, 0, 0], &[&[0xc0, 14, 0xc0, 12, 0, 1], &rest[..]].concat()),
             ),
             (
                 "a name over 255 bytes",
@@ -59,7 +61,7 @@ fn malformed_questions_are_answered_as_such_and_responses_never() {
             ("a name without end", message([1, 0, 0, 0], b"\x05name")),
             (
                 "a reserved label",
-                message([1, 0, 0, 0], &[0x41, 1, 2, 0, 0, 1, 0, 1]),
+                message([1, 0, 0, 0], &[&[0x41], &rest[..]].concat()),
             ),
             ("no question", message([0, 0, 0, 0], &[])),
             ("two questions", message([2, 0, 0, 0], &plain[12..])),
@@ -79,6 +81,7 @@ fn malformed_questions_are_answered_as_such_and_responses_never() {
         assert_eq!(answer.metadata.response_code, ResponseCode::NotImp);
         // Two name servers that answer answers would go on for ever.
         let mut response = plain.clone();
+        response[..2].copy_from_slice(&[0x56, 0x78]);
         response[2] |= 0x80;
         inside(&a.netns, move || {
             let socket = udp();
@@ -175,6 +178,36 @@ fn a_stream_of_nothing_is_closed() {
                 );
             }
         });
+        still_answers(&a.netns, &shim);
+    });
+}
+
+#[test]
+fn a_question_of_any_length_is_not_kept() {
+    as_host(|host| {
+        let upstream = Resolver::knowing(FIRST, [192, 0, 2, 80]);
+        host_asks(host, &[FIRST]);
+        let a = host.attach("aaaa");
+        let shim = Shim::serve(host, "aaaa");
+        // A question with much behind it, which is passed on as it is.
+        let mut long = question("www.example.com", RecordType::A).to_vec().unwrap();
+        long.resize(4096, 0);
+        for transport in BOTH {
+            ask_bytes(&a.netns, transport, long.clone()).expect("as long as may be");
+        }
+        long.push(0);
+        let netns = a.netns.clone();
+        inside(&netns, move || {
+            let mut stream = tcp();
+            stream.write_all(&framed(&long)).unwrap();
+            read_message(&mut stream).expect_err("one byte too many");
+            let socket = udp();
+            socket.send(&long).unwrap();
+            socket.send(&neighbour().to_vec().unwrap()).unwrap();
+            let first = Message::from_vec(&receive(&socket).unwrap()).unwrap();
+            assert_eq!(first.queries, neighbour().queries);
+        });
+        assert_eq!(upstream.asked().len(), 2);
         still_answers(&a.netns, &shim);
     });
 }

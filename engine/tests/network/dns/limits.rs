@@ -2,8 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use berth_engine::network::DnsOptions;
+use berth_engine::network::dns::Responder;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
@@ -163,6 +165,12 @@ fn idle_clients_are_bounded_and_in_nobodys_way_for_long() {
             std::thread::sleep(Duration::from_millis(300));
             let rounds = shim.rounds();
             assert!(rounds < 300, "{rounds} rounds of waiting");
+            late.set_nonblocking(true).unwrap();
+            assert!(
+                late.read(&mut [0; 1]).is_err(),
+                "more connections than there should be"
+            );
+            late.set_nonblocking(false).unwrap();
             shim.hurry();
             read_message(&mut late).expect("served once the idle ones are gone");
             drop(idle);
@@ -203,5 +211,65 @@ fn questions_under_way_are_bounded() {
         let answer = ask(&a.netns, Transport::Udp, &question("name-aaaa", RecordType::A));
         assert_eq!(addresses(&answer).len(), 1);
         drop(shim);
+    });
+}
+
+/// The shim has other work: of a flood it takes a portion at a time.
+#[test]
+fn a_flood_comes_in_portions() {
+    as_host(|host| {
+        let a = host.attach("aaaa");
+        let mut responder = Responder::bind(&host.paths, "aaaa", &DnsOptions::default()).unwrap();
+        let question = question("name-aaaa", RecordType::A).to_vec().unwrap();
+        let (socket, mut stream) = inside(&a.netns, move || {
+            let (socket, mut stream) = (udp(), tcp());
+            for _ in 0..200 {
+                socket.send(&question).unwrap();
+            }
+            stream.write_all(&framed(&question).repeat(200)).unwrap();
+            (socket, stream)
+        });
+        // The first takes the connection in, the second has its first portion.
+        for _ in 0..2 {
+            responder.ready(Instant::now());
+        }
+        socket.set_nonblocking(true).unwrap();
+        let datagrams = std::iter::from_fn(|| receive(&socket).ok()).count();
+        stream.set_nonblocking(true).unwrap();
+        let mut answers = vec![0; 65_535];
+        let bytes = stream.read(&mut answers).unwrap();
+        let answers = bytes / (2 + usize::from(u16::from_be_bytes([answers[0], answers[1]])));
+        assert!((1..=128).contains(&datagrams), "{datagrams} datagrams");
+        assert!((1..=50).contains(&answers), "{answers} of a stream");
+        for _ in 0..30 {
+            responder.ready(Instant::now());
+        }
+        assert_eq!(
+            datagrams + std::iter::from_fn(|| receive(&socket).ok()).count(),
+            200
+        );
+    });
+}
+
+/// Nobody is left to hear the answer, and the kernel says so again and again.
+#[test]
+fn a_client_that_is_gone_is_forgotten() {
+    as_host(|host| {
+        let upstream = Resolver::silent(FIRST);
+        host_asks(host, &[FIRST]);
+        let a = host.attach("aaaa");
+        let shim = Shim::serve(host, "aaaa");
+        let netns = a.netns.clone();
+        inside(&netns, move || {
+            let mut stream = tcp();
+            let question = question("www.example.com", RecordType::A);
+            stream.write_all(&framed(&question.to_vec().unwrap())).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            upstream.wait_for(1);
+            let at_once = Some(Duration::ZERO);
+            rustix::net::sockopt::set_socket_linger(&stream, at_once).unwrap();
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(shim.rounds() < 50, "{} rounds", shim.rounds());
     });
 }
