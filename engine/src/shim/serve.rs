@@ -43,6 +43,8 @@ struct Shim {
     state: State,
     log: Log,
     listener: OwnedFd,
+    /// No client is taken in before.
+    deaf_until: Option<Instant>,
     clients: Vec<Client>,
     /// Input a full pipe had no room for; no more is read from clients until it is gone.
     input: Vec<u8>,
@@ -145,6 +147,7 @@ fn prepare(errand: Errand) -> Result<Shim> {
         state,
         log,
         listener,
+        deaf_until: None,
         clients: Vec::new(),
         input: Vec::new(),
         input_ended: false,
@@ -268,7 +271,10 @@ impl Shim {
             if left.is_zero() {
                 return !self.state.stopped_by_user;
             }
-            let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+            let listening = self.listening();
+            let until = self.deaf_until.map_or(until, |at| at.min(until));
+            let left = until.saturating_duration_since(Instant::now());
+            let mut fds = vec![PollFd::new(&self.listener, listening)];
             fds.extend(self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::IN)));
             let _ = rustix::event::poll(&mut fds, Some(&timespec(left)));
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();

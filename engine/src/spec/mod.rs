@@ -40,8 +40,13 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
             && n.bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
     };
-    if !name_ok(&config.hostname) || !name_ok(config.domainname.as_deref().unwrap_or_default()) {
-        return invalid("hostname", "at most 64 letters, digits, '-', '.' and '_'");
+    for (what, name) in [
+        ("hostname", config.hostname.as_str()),
+        ("domainname", config.domainname.as_deref().unwrap_or_default()),
+    ] {
+        if !name_ok(name) {
+            return invalid(what, "at most 64 letters, digits, '-', '.' and '_'");
+        }
     }
     for alias in &host.network_aliases {
         if let Err(e) = crate::network::validate_alias(alias) {

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
+use rustix::event::PollFlags;
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::Shim;
@@ -10,7 +13,9 @@ use crate::shim::lifecycle::Running;
 use crate::shim::protocol::{self, Reply};
 
 /// Clients served at once; more wait in the listen queue.
-pub(super) const CLIENTS_MAX: usize = 64;
+const CLIENTS_MAX: usize = 64;
+/// How long no client is taken in after the kernel had no descriptor or memory for one.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -80,14 +85,29 @@ impl Client {
 }
 
 impl Shim {
-    /// Takes one client in; false when none waits.
+    /// Takes one client in; false when none waits or none can be.
     pub(super) fn accept(&mut self) -> bool {
         let flags = rustix::net::SocketFlags::CLOEXEC;
         match rustix::net::accept_with(&self.listener, flags) {
             Ok(socket) => self.clients.push(Client::new(socket)),
-            Err(_) => return false,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return false,
+            // No descriptor or memory for it: it stays in the queue, and the listener readable.
+            Err(_) => {
+                self.deaf_until = Some(Instant::now() + PAUSE);
+                return false;
+            }
         }
         true
+    }
+
+    /// What to wait for at the listener.
+    pub(super) fn listening(&mut self) -> PollFlags {
+        self.deaf_until = self.deaf_until.filter(|until| *until > Instant::now());
+        if self.clients.len() < CLIENTS_MAX && self.deaf_until.is_none() {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        }
     }
 
     pub(super) fn reap_clients(&mut self, running: Option<&mut Running>) {

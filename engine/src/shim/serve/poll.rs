@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Shim;
-use super::client::CLIENTS_MAX;
 use crate::network::dns::Responder;
 use crate::shim::health::Monitor;
 use crate::shim::lifecycle::Running;
@@ -30,16 +29,10 @@ impl Shim {
         // A client that lags holds the streams back, as a terminal would; the log and memory stay whole and bounded.
         let flowing = self.clients.iter().all(|c| c.pending.is_empty());
         let input = !self.input.is_empty();
+        let listening = self.listening();
         let mut fds = vec![
             PollFd::new(&running.init, PollFlags::IN),
-            PollFd::new(
-                &self.listener,
-                if self.clients.len() < CLIENTS_MAX {
-                    PollFlags::IN
-                } else {
-                    PollFlags::empty()
-                },
-            ),
+            PollFd::new(&self.listener, listening),
             PollFd::from_borrowed_fd(self.orphans.descriptor(), PollFlags::IN),
         ];
         let none = PollFlags::empty();
@@ -82,6 +75,7 @@ impl Shim {
         }
         let deadline = [
             self.kill_at,
+            self.deaf_until,
             self.health.as_ref().and_then(Monitor::deadline),
             running.responder.as_ref().and_then(Responder::deadline),
         ]
