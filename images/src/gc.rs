@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::Images;
-use crate::content::Lock;
+use crate::content::{Lock, atomic};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::Record;
@@ -209,7 +209,7 @@ impl Images {
         Ok(None)
     }
 
-    /// Removes every blob and layer that no record leads to.
+    /// Removes every blob and layer that no record leads to, and what killed transfers left.
     fn collect(&self, lock: Option<&Lock>, removed: &mut Removed) -> Result<()> {
         if lock.is_none() {
             removed.is_deferred = true;
@@ -239,7 +239,10 @@ impl Images {
                 removed.reclaimed += self.content.remove(&digest)?;
             }
         }
-        Ok(())
+        removed.reclaimed += self.content.sweep()?;
+        self.layers.sweep().map_err(self.layers_error())?;
+        // Who writes a record holds the store, so these are nobody's.
+        atomic::sweep(&self.root.join("images"))
     }
 
     fn live<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<Live> {

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// How the name of a file that is not yet the new one ends.
+const TEMPORARY: &str = ".tmp";
+
 /// Replaces `path` by a file of `bytes` with `mode`: temporary file beside it, fsync, rename, fsync of the directory.
 ///
 /// # Errors
 /// [`Error::File`] naming the step.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let temporary = directory.join(format!(".{}.tmp", random_name()));
+    let temporary = directory.join(format!(".{}{TEMPORARY}", random_name()));
     let written = write_temporary(&temporary, bytes, mode)
         .and_then(|()| fs::rename(&temporary, path).map_err(Error::file("rename to", path)));
     if written.is_err() {
@@ -33,6 +36,20 @@ fn write_temporary(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
         .map_err(Error::file("create", path))?;
     file.write_all(bytes).map_err(Error::file("write", path))?;
     file.sync_all().map_err(Error::file("sync", path))
+}
+
+/// Removes the temporary files of killed writers. The caller keeps living ones away.
+///
+/// # Errors
+/// [`Error::File`].
+pub fn sweep(directory: &Path) -> Result<()> {
+    for path in entries(directory)? {
+        let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+        if name.starts_with('.') && name.ends_with(TEMPORARY) {
+            fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes renames inside `directory` survive a crash.

@@ -233,18 +233,19 @@ impl Store {
         }
     }
 
-    /// Removes what killed receivers left behind. Safe beside living ones: theirs are locked.
+    /// Removes what killed receivers left behind; returns the bytes given back. Safe beside living ones: theirs are locked.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn sweep(&self) -> Result<()> {
+    pub fn sweep(&self) -> Result<u64> {
+        let mut bytes = 0;
         for path in atomic::entries(&self.root.join("ingest"))? {
             let Ok(file) = File::open(&path) else { continue };
-            if file.try_lock().is_ok() {
-                let _ = fs::remove_file(&path);
+            if file.try_lock().is_ok() && fs::remove_file(&path).is_ok() {
+                bytes += file.metadata().map_or(0, |m| m.len());
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

@@ -1,0 +1,97 @@
+//! `kill -9` of `berth pull` at any point: the store opens clean, and the next pull finishes.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Instant;
+
+use berth_tests::{Berth, Need, require};
+
+use crate::double::{Content, Double};
+use crate::fixture::{count, layout, run, text};
+
+const POINTS: u32 = 12;
+const NOISE_BYTES: u64 = 6 << 20;
+
+/// Where the file `name` of a layer was unpacked.
+fn unpacked(berth: &Berth, name: &str) -> Option<PathBuf> {
+    let layers = std::fs::read_dir(berth.root().join("layers")).ok()?;
+    layers
+        .flatten()
+        .map(|layer| layer.path().join("fs/data").join(name))
+        .find(|path| path.exists())
+}
+
+#[test]
+fn a_killed_pull_leaves_a_store_that_lists_prunes_and_pulls_again() {
+    if !require(&[Need::Root, Need::Program("umoci")]) {
+        return;
+    }
+    let whole = Berth::new();
+    let layout = layout(whole.scratch(), &["one"]);
+    let noise = whole.scratch().join("noise");
+    let mut random = std::fs::File::open("/dev/urandom").expect("open the random device");
+    let mut file = std::fs::File::create(&noise).expect("create a file");
+    std::io::copy(&mut std::io::Read::take(&mut random, NOISE_BYTES), &mut file).expect("write noise");
+    let latest = format!("{}:latest", text(&layout));
+    for name in ["/data/first", "/data/second"] {
+        run("umoci", &["insert", "--image", &latest, text(&noise), name]);
+    }
+    let content = Content::of_layout(&layout);
+    let double = Double::new(content.clone());
+    let image = double.image();
+    let start = Instant::now();
+    let _ = whole.run(["pull", "--quiet", &image]).ok();
+    let duration = start.elapsed();
+    let noise = std::fs::read(&noise).expect("the noise is there");
+
+    let mut killed = 0;
+    for point in 0..POINTS {
+        let berth = Berth::new();
+        let after = duration * point / POINTS;
+        let what = format!("killed after {after:?}");
+        let mut pull = berth
+            .command(["pull", "--quiet", &image])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start berth");
+        std::thread::sleep(after);
+        pull.kill().expect("kill berth");
+        killed += u32::from(!pull.wait().expect("wait for berth").success());
+
+        // What has its final name is whole.
+        for (digest, bytes) in &content.blobs {
+            let blob = berth.root().join("blobs/sha256").join(&digest["sha256:".len()..]);
+            if let Ok(found) = std::fs::read(blob) {
+                assert!(found == *bytes, "{what}: {digest} is not whole");
+            }
+        }
+        let listed = berth.run(["images", "--quiet"]).ok();
+        if !listed.is_empty() {
+            let _ = berth.run(["inspect", &image]).ok();
+        }
+        // What a killed writer of an image's record leaves; few kills fall on that moment.
+        let half = berth.root().join("images/.0123456789abcdef.tmp");
+        std::fs::write(half, "{").expect("write half a record");
+        // Half of the times what is left is cleared away first, the other times the next pull meets it.
+        if point % 2 == 0 {
+            let _ = berth.run(["image", "prune", "--all", "--force"]).ok();
+            assert_eq!(count(&berth.root().join("blobs/sha256")), 0, "{what}");
+            assert_eq!(count(&berth.root().join("layers")), 0, "{what}");
+            assert_eq!(count(&berth.root().join("ingest")), 0, "{what}");
+            assert_eq!(count(&berth.root().join("images")), 0, "{what}");
+        }
+        assert_eq!(berth.run(["pull", "--quiet", &image]).ok(), image, "{what}");
+        assert_eq!(count(&berth.root().join("ingest")), 0, "{what}");
+        assert_eq!(count(&berth.root().join("layers")), 3, "{what}");
+        for name in ["first", "second"] {
+            let path = unpacked(&berth, name).unwrap_or_else(|| panic!("{what}: {name} is missing"));
+            assert!(
+                std::fs::read(path).expect("read what was unpacked") == noise,
+                "{what}: {name}"
+            );
+        }
+        assert_eq!(berth.run(["images", "--quiet"]).ok().lines().count(), 1, "{what}");
+    }
+    assert!(killed > 0, "no pull was killed before its end");
+}
