@@ -2,8 +2,8 @@
 
 /// Upper bounds on one layer. Reaching one is an error that names the entry and the bound.
 ///
-/// The defaults let every image seen in the wild through and bound memory to a few MiB a layer; the disk itself bounds
-/// the rest.
+/// The defaults let every image seen in the wild through and bound memory to a few MiB a layer, or to its zstd window where
+/// that is larger; the disk itself bounds the rest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the uncompressed tar stream.
@@ -29,8 +29,8 @@ pub struct Limits {
     /// deeper names, hard links into lower layers.
     pub kept_name_bytes: u64,
     /// Base-2 logarithm of the largest zstd window accepted: the memory one decoder may take, and three layers are unpacked
-    /// at once. 23 (8 MiB) is what RFC 8878, section 3.1.1.1.2, asks of a decoder and what `zstd` writes up to level 19;
-    /// only `--ultra` and `--long` go beyond.
+    /// at once. 27 (128 MiB) is what libzstd and zstd(1) accept unless told otherwise and what `zstd --long` and `--ultra`
+    /// write; without these `zstd` and the builders stay at 8 MiB, RFC 8878, section 3.1.1.1.2.
     pub zstd_window_log: u32,
 }
 
@@ -47,7 +47,7 @@ impl Default for Limits {
             sparse_file_bytes: 16 << 40,
             sparse_extents: 1 << 18,
             kept_name_bytes: 32 << 20,
-            zstd_window_log: 23,
+            zstd_window_log: 27,
         }
     }
 }

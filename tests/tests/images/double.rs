@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -58,6 +58,16 @@ impl Content {
     pub fn layer(&self, index: usize) -> String {
         let digest = self.manifest["layers"][index]["digest"].as_str();
         digest.expect("the image has this layer").to_owned()
+    }
+
+    /// The tar of a gzip layer.
+    pub fn tar(&self, index: usize, scratch: &Path) -> PathBuf {
+        let tar = scratch.join("layer.tar");
+        let _ = std::fs::remove_file(&tar);
+        let compressed = scratch.join("layer.tar.gz");
+        std::fs::write(&compressed, &self.blobs[&self.layer(index)]).expect("write a file");
+        run("gzip", &["--decompress", text(&compressed)]);
+        tar
     }
 
     /// Puts other bytes in a layer's place, digest and size being theirs; returns the digest.

@@ -134,6 +134,43 @@ fn a_layer_that_expands_past_a_limit_is_stopped() {
     assert_clean(&berth, "a bomb");
 }
 
+#[test]
+fn layers_of_zstd_long_are_taken_and_longer_windows_named() {
+    if !require(&[Need::Root, Need::Program("umoci"), Need::Program("zstd")]) {
+        return;
+    }
+    let berth = Berth::new();
+    let mut content = Content::of_layout(&layout(berth.scratch(), &["one"]));
+    let tar = content.tar(0, berth.scratch());
+    content.manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+    let mut with = |option: &str| {
+        let compressed = tar.with_extension("zst");
+        // From a pipe zstd does not know the size, so the window is what was asked.
+        let (from, to) = (text(&tar), text(&compressed));
+        run(
+            "sh",
+            &[
+                "-c",
+                &format!("cat {from} | zstd --quiet {option} --stdout >{to}"),
+            ],
+        );
+        let bytes = std::fs::read(compressed).expect("zstd wrote it");
+        let digest = content.put_layer(0, bytes, berth.scratch());
+        (Double::new(content.clone()), digest)
+    };
+    let (long, _) = with("--long");
+    assert_eq!(berth.run(["pull", "--quiet", &long.image()]).ok(), long.image());
+    let _ = berth.run(["rmi", &long.image()]).ok();
+    let (longer, digest) = with("--long=28");
+    assert_refused(
+        &berth,
+        &longer.image(),
+        &[&digest, "zstd window", "128 MiB"],
+        "a long window",
+    );
+    assert_clean(&berth, "a long window");
+}
+
 /// A filesystem of its own over `--root`, unmounted when dropped.
 struct Disk(PathBuf);
 
