@@ -135,6 +135,9 @@ fn registry(error: &Registry) -> Option<String> {
             "check the name and tag; for a private image log in with `berth login REGISTRY`".into()
         }
         Registry::CredentialsRefused(_) => "log in again with `berth login REGISTRY`".into(),
+        error if error.is_hung_up() => "if the registry wants a certificate of its clients, put one into \
+             /etc/docker/certs.d/REGISTRY/ as NAME.cert and NAME.key"
+            .into(),
         Registry::Transport { url, .. } if url.starts_with("https:") => {
             "check the name of the registry and the way to it; one without TLS must be listed as insecure in the file of \
              --config"

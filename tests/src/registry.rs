@@ -22,7 +22,7 @@ impl Registry {
     /// When it does not answer within ten seconds.
     #[must_use]
     pub fn start() -> Self {
-        Self::launch("")
+        Self::launch("", "")
     }
 
     /// Starts a registry with basic authentication; `htpasswd` is the path of a file made by `htpasswd -B`.
@@ -31,13 +31,30 @@ impl Registry {
     /// When it does not answer within ten seconds.
     #[must_use]
     pub fn start_with_htpasswd(htpasswd: &Path) -> Self {
-        Self::launch(&format!(
+        let auth = format!(
             "auth: {{htpasswd: {{realm: tests, path: {}}}}}\n",
             htpasswd.display()
-        ))
+        );
+        Self::launch("", &auth)
     }
 
-    fn launch(extra: &str) -> Self {
+    /// Starts a registry that speaks HTTPS with `DIRECTORY/server.crt` and `server.key`, and only to clients with a certificate
+    /// signed by `DIRECTORY/ca.crt`.
+    ///
+    /// # Panics
+    /// When it does not answer within ten seconds.
+    #[must_use]
+    pub fn start_with_client_certificates(directory: &Path) -> Self {
+        let at = directory.display();
+        Self::launch(
+            &format!(
+                ", tls: {{certificate: {at}/server.crt, key: {at}/server.key, clientcas: [{at}/ca.crt]}}"
+            ),
+            "",
+        )
+    }
+
+    fn launch(http: &str, extra: &str) -> Self {
         let directory = tempfile::tempdir().expect("make a directory for the registry");
         let port = free_port();
         let mut config = String::new();
@@ -50,7 +67,7 @@ impl Registry {
             directory.path().display()
         )
         .expect("writing to a string");
-        writeln!(config, "http: {{addr: \"127.0.0.1:{port}\"}}").expect("writing to a string");
+        writeln!(config, "http: {{addr: \"127.0.0.1:{port}\"{http}}}").expect("writing to a string");
         config.push_str(extra);
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config).expect("write the registry's configuration");

@@ -166,6 +166,14 @@ impl Error {
         matches!(self, Self::Transport { source, .. } if is_certificate(source))
     }
 
+    /// Whether an HTTPS server shook hands and then closed the connection without an answer. One that wants a certificate of its
+    /// clients does: TLS 1.3 lets it say so only after the handshake, when nobody may be listening any more.
+    #[must_use]
+    pub fn is_hung_up(&self) -> bool {
+        matches!(self, Self::Transport { url, source, .. }
+            if url.starts_with("https:") && source.is_request() && !source.is_connect() && !source.is_timeout())
+    }
+
     /// Whether the same request may succeed if sent again.
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -472,8 +472,9 @@ async fn find_endpoint(config: &Config, host: &str, domain: &str) -> Result<Endp
                         url: shown(&url),
                         source: source.without_url(),
                     };
-                    // Somebody speaks TLS there but is not who it should be: no reason to speak more openly.
-                    if error.is_certificate() {
+                    // Somebody speaks TLS there but is not who it should be, or wants to know who we are: no reason to speak more
+                    // openly.
+                    if error.is_certificate() || error.is_hung_up() {
                         return Err(error);
                     }
                     last = Some(error);

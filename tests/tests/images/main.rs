@@ -8,4 +8,5 @@ mod faults;
 mod fixture;
 mod login;
 mod store;
+mod tls;
 mod transfer;
