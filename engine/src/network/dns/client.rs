@@ -114,6 +114,12 @@ impl Client {
         Ok(())
     }
 
+    /// Since when nothing is under way; none while there is a question or an answer, or a part of one.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.pending == 0 && self.unsent.is_empty() && self.received.is_empty();
+        is_idle.then(|| self.deadline.checked_sub(IDLE)).flatten()
+    }
+
     /// Nothing is to be said on either side.
     pub(super) fn is_done(&self) -> bool {
         self.has_said_all && self.pending == 0 && self.unsent.is_empty()

@@ -36,10 +36,12 @@ use super::{files, lease, names};
 /// Questions under way at once; who asks more is told to come back (SERVFAIL). Each has a socket for each resolver asked,
 /// and all of them together leave most of the usual 1024 descriptors to the shim.
 const EXCHANGES_MAX: usize = 128;
-/// TCP connections at once; more wait in the listen queue.
+/// TCP connections at once; more wait in the listen queue while each of them waits for an answer.
 const CLIENTS_MAX: usize = 16;
 /// Datagrams taken in at a time, so that a container that floods us does not keep the shim from its other work.
 const DATAGRAMS_MAX: usize = 64;
+/// How long a connection may be idle before it has to make room for another. Who connects asks sooner.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long no connection is taken in after the kernel had no descriptor or memory for one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The host, as every container on a network can call it.
@@ -64,8 +66,10 @@ pub struct Responder {
     epoll: OwnedFd,
     udp: UdpSocket,
     tcp: TcpListener,
-    /// No connection is taken in before, and none while there are [`CLIENTS_MAX`].
-    deaf_until: Option<Instant>,
+    /// Nothing is waited for at the listener, which stays readable.
+    is_deaf: bool,
+    /// No connection is taken in before.
+    deaf_until: Instant,
     clients: BTreeMap<u64, Client>,
     exchanges: BTreeMap<u64, (Asker, Exchange)>,
     /// Names sockets to epoll; never used twice.
@@ -97,7 +101,8 @@ impl Responder {
             epoll,
             udp,
             tcp,
-            deaf_until: None,
+            is_deaf: false,
+            deaf_until: Instant::now(),
             clients: BTreeMap::new(),
             exchanges: BTreeMap::new(),
             next_token: TCP + 1,
@@ -116,9 +121,7 @@ impl Responder {
     pub fn deadline(&self) -> Option<Instant> {
         let exchanges = self.exchanges.values().map(|(_, exchange)| exchange.deadline);
         let clients = self.clients.values().map(|client| client.deadline);
-        // While there is no room for a client its end is what is waited for.
-        let has_room = self.clients.len() < CLIENTS_MAX;
-        let listening = self.deaf_until.filter(|_| has_room);
+        let listening = self.room_at().filter(|_| self.is_deaf);
         exchanges.chain(clients).chain(listening).min()
     }
 
@@ -162,9 +165,14 @@ impl Responder {
 
     fn accept(&mut self, now: Instant) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        while self.clients.len() < CLIENTS_MAX {
+        while self.room_at().is_some_and(|at| at <= now) {
             match rustix::net::accept_with(&self.tcp, flags) {
                 Ok(socket) => {
+                    if self.clients.len() >= CLIENTS_MAX
+                        && let Some((_, oldest)) = self.longest_idle()
+                    {
+                        self.close(oldest);
+                    }
                     let token = self.token();
                     let client = Client::new(socket, now);
                     if watch(&self.epoll, client.descriptor(), token, EventFlags::IN).is_ok() {
@@ -180,23 +188,36 @@ impl Responder {
         self.listen_not_before(now);
     }
 
+    /// When the next connection may be taken in: now, or when one that is idle has been so for [`GRACE`] and makes room
+    /// (RFC 7766 §6.2.3); none while each waits for an answer.
+    fn room_at(&self) -> Option<Instant> {
+        if self.clients.len() < CLIENTS_MAX {
+            return Some(self.deaf_until);
+        }
+        let (since, _) = self.longest_idle()?;
+        Some(self.deaf_until.max(since + GRACE))
+    }
+
+    /// The connection on which nothing happened for longest, and since when.
+    fn longest_idle(&self) -> Option<(Instant, u64)> {
+        let clients = self.clients.iter();
+        clients
+            .filter_map(|(token, client)| Some((client.idle_since()?, *token)))
+            .min()
+    }
+
     fn listen_not_before(&mut self, when: Instant) {
-        self.deaf_until = Some(when);
-        let _ = epoll::modify(
-            &self.epoll,
-            &self.tcp,
-            epoll::EventData::new_u64(TCP),
-            EventFlags::empty(),
-        );
+        (self.is_deaf, self.deaf_until) = (true, when);
+        let data = epoll::EventData::new_u64(TCP);
+        let _ = epoll::modify(&self.epoll, &self.tcp, data, EventFlags::empty());
     }
 
     fn listen_again(&mut self, now: Instant) {
-        if self.clients.len() < CLIENTS_MAX && self.deaf_until.is_some_and(|until| until <= now) {
+        if self.is_deaf && self.room_at().is_some_and(|at| at <= now) {
             let data = epoll::EventData::new_u64(TCP);
-            if epoll::modify(&self.epoll, &self.tcp, data, EventFlags::IN).is_ok() {
-                self.deaf_until = None;
-            } else {
-                self.deaf_until = Some(now + PAUSE);
+            match epoll::modify(&self.epoll, &self.tcp, data, EventFlags::IN) {
+                Ok(()) => self.is_deaf = false,
+                Err(_) => self.deaf_until = now + PAUSE,
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How much fits: the asker's UDP size, and what is bounded.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use berth_engine::network::DnsOptions;
@@ -153,15 +153,58 @@ fn a_client_that_trickles_is_closed() {
 }
 
 #[test]
-fn idle_clients_are_bounded_and_in_nobodys_way_for_long() {
+fn idle_clients_are_bounded_and_make_room() {
     as_host(|host| {
+        let a = host.attach("aaaa");
+        let mut responder = Responder::bind(&host.paths, "aaaa", &DnsOptions::default()).unwrap();
+        let (mut idle, mut late) = inside(&a.netns, || {
+            let idle: Vec<_> = (0..60).map(|_| tcp()).collect();
+            let mut late = tcp();
+            let question = question("name-aaaa", RecordType::A).to_vec().unwrap();
+            late.write_all(&framed(&question)).unwrap();
+            (idle, late)
+        });
+        for stream in idle.iter().chain([&late]) {
+            stream.set_nonblocking(true).unwrap();
+        }
+        let is_open = |stream: &mut TcpStream| stream.read(&mut [0; 1]).is_err();
+        let start = Instant::now();
+        for seconds in 0..4 {
+            let now = start + Duration::from_secs(seconds);
+            assert!(is_open(&mut late), "heard before its turn, after {seconds} s");
+            for _ in 0..4 {
+                responder.ready(now);
+            }
+            // Nobody has to go who may be about to ask, and nothing is to be done until then.
+            assert_eq!(is_open(&mut idle[0]), seconds == 0);
+            assert_eq!(
+                responder.deadline().filter(|_| seconds < 3),
+                (seconds < 3).then(|| now + Duration::from_secs(1))
+            );
+        }
+        late.set_nonblocking(false).unwrap();
+        read_message(&mut late).expect("an answer");
+        assert_eq!(idle.iter_mut().map(is_open).filter(|open| *open).count(), 15);
+    });
+}
+
+#[test]
+fn busy_clients_are_bounded_and_keep_their_place() {
+    as_host(|host| {
+        Resolver::silent(FIRST);
+        host_asks(host, &[FIRST]);
         let a = host.attach("aaaa");
         let shim = Shim::serve(host, "aaaa");
         inside(&a.netns, move || {
-            let idle: Vec<_> = (0..60).map(|_| tcp()).collect();
-            let mut late = tcp();
-            let question = framed(&question("name-aaaa", RecordType::A).to_vec().unwrap());
-            late.write_all(&question).unwrap();
+            let ask = |name: &str| {
+                let mut stream = tcp();
+                let question = question(name, RecordType::A).to_vec().unwrap();
+                stream.write_all(&framed(&question)).unwrap();
+                stream
+            };
+            let mut busy: Vec<_> = (0..16).map(|_| ask("www.example.com")).collect();
+            std::thread::sleep(Duration::from_millis(300));
+            let mut late = ask("name-aaaa");
             std::thread::sleep(Duration::from_millis(300));
             let rounds = shim.rounds();
             assert!(rounds < 300, "{rounds} rounds of waiting");
@@ -172,8 +215,10 @@ fn idle_clients_are_bounded_and_in_nobodys_way_for_long() {
             );
             late.set_nonblocking(false).unwrap();
             shim.hurry();
-            read_message(&mut late).expect("served once the idle ones are gone");
-            drop(idle);
+            for stream in &mut busy {
+                read_message(stream).expect("the answer that there is none");
+            }
+            read_message(&mut late).expect("served once there is room");
         });
     });
 }
