@@ -12,11 +12,13 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
+use super::super::netns::Visit;
 use super::message::{self, MESSAGE_MAX, Query};
 
 /// How long an answer may take, whatever it is. The C library asks again after five seconds (`timeout` of resolv.conf(5)),
@@ -48,6 +50,14 @@ struct Asked {
     socket: Socket,
 }
 
+/// A resolver to ask.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    /// The network namespace it is asked from, if that is not ours.
+    pub(super) netns: Option<PathBuf>,
+}
+
 /// A question on its way.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -56,7 +66,7 @@ pub(super) struct Exchange {
     message: Vec<u8>,
     is_tcp: bool,
     /// Not asked yet; the last one is next.
-    remaining: Vec<SocketAddr>,
+    remaining: Vec<Server>,
     /// Asked, and may still answer.
     asked: Vec<Asked>,
     /// What the first to answer had to say, if that is not of use.
@@ -84,18 +94,19 @@ impl Exchange {
         message: &[u8],
         query: Query,
         is_tcp: bool,
-        servers: &[SocketAddr],
+        mut servers: Vec<Server>,
         now: Instant,
     ) -> Self {
-        let remaining: Vec<_> = servers.iter().take(SERVERS_MAX).rev().copied().collect();
+        servers.truncate(SERVERS_MAX);
+        servers.reverse();
         // A lost segment is sent again by the kernel, a lost datagram by us.
-        let turns = remaining.len() * if is_tcp { 1 } else { 2 };
+        let turns = servers.len() * if is_tcp { 1 } else { 2 };
         let turns = u32::try_from(turns).unwrap_or(u32::MAX).max(1);
         Self {
             query,
             message: message.to_vec(),
             is_tcp,
-            remaining,
+            remaining: servers,
             asked: Vec::new(),
             refusal: None,
             turn: BUDGET / turns,
@@ -114,7 +125,7 @@ impl Exchange {
         while now < self.end
             && let Some(server) = self.remaining.pop()
         {
-            let Ok(asked) = send(server, self.is_tcp, &self.message) else {
+            let Ok(asked) = send(&server, self.is_tcp, &self.message) else {
                 continue;
             };
             let (fd, interest) = asked.interest();
@@ -304,12 +315,12 @@ fn under(id: u16, message: &[u8]) -> Vec<u8> {
     [&id.to_be_bytes(), message.get(2..).unwrap_or_default()].concat()
 }
 
-fn send(server: SocketAddr, is_tcp: bool, message: &[u8]) -> io::Result<Asked> {
+fn send(server: &Server, is_tcp: bool, message: &[u8]) -> io::Result<Asked> {
     let mut bytes = [0; 2];
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
     let id = u16::from_ne_bytes(bytes);
     let message = under(id, message);
-    let family = if server.is_ipv4() {
+    let family = if server.address.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
@@ -320,8 +331,13 @@ fn send(server: SocketAddr, is_tcp: bool, message: &[u8]) -> io::Result<Asked> {
         SocketType::DGRAM
     };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket: OwnedFd = rustix::net::socket_with(family, kind, flags, None)?;
-    match rustix::net::connect(&socket, &server) {
+    let socket: OwnedFd = {
+        // A socket stays in the namespace it was made in.
+        let visit = server.netns.as_deref().map(Visit::enter).transpose();
+        let _visit = visit.map_err(io::Error::other)?;
+        rustix::net::socket_with(family, kind, flags, None)?
+    };
+    match rustix::net::connect(&socket, &server.address) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(errno) => return Err(errno.into()),
     }

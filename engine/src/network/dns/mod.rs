@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::net::SocketFlags;
 
 use self::client::{Client, QUESTION_MAX};
-use self::exchange::{Exchange, Progress};
+use self::exchange::{Exchange, Progress, Server};
 use self::message::{Code, Query, Refused};
 use super::error::{Error, Result};
 use super::model::{DnsOptions, Paths};
@@ -324,12 +324,12 @@ impl Responder {
             return self.reply(asker, &answer, now);
         }
         // On internal networks alone nothing leaves, not by names either.
-        let may_leave = record.is_some_and(|record| record.primary().is_some());
-        if !may_leave || self.exchanges.len() >= EXCHANGES_MAX {
+        let record = record.filter(|record| record.primary().is_some());
+        let Some(record) = record.filter(|_| self.exchanges.len() < EXCHANGES_MAX) else {
             return self.reply(asker, &message::empty(message, &query, Code::ServFail), now);
-        }
+        };
         let token = self.token();
-        let exchange = Exchange::new(message, query, is_tcp, &self.servers(), now);
+        let exchange = Exchange::new(message, query, is_tcp, self.servers(&record), now);
         self.exchanges.insert(token, (asker, exchange));
         self.ask_next(token, now);
     }
@@ -369,17 +369,25 @@ impl Responder {
         })
     }
 
-    /// `--dns`, else what the host uses now.
-    fn servers(&self) -> Vec<SocketAddr> {
-        if !self.options.servers.is_empty() {
-            return self
-                .options
-                .servers
-                .iter()
-                .map(|server| SocketAddr::new(*server, 53))
+    /// `--dns`, else what the host uses now. As docker has it, a loopback address of a flag is the container's own and one
+    /// of the host's file the host's.
+    fn servers(&self, record: &Record) -> Vec<Server> {
+        if self.options.servers.is_empty() {
+            let host = ResolvConf::of_host().unwrap_or_default().servers_or_local();
+            return host
+                .into_iter()
+                .map(|address| Server { address, netns: None })
                 .collect();
         }
-        ResolvConf::of_host().unwrap_or_default().servers_or_local()
+        let asked_for = self.options.servers.iter();
+        asked_for
+            // A name server that asks itself never ends.
+            .filter(|address| **address != redirect::ADDRESS)
+            .map(|address| Server {
+                address: SocketAddr::new(*address, 53),
+                netns: address.is_loopback().then(|| record.netns.clone()),
+            })
+            .collect()
     }
 
     /// Nobody will answer this one.

@@ -10,7 +10,7 @@ use super::super::netns::Visit;
 use super::super::nft::{Batch, Chain, Family, Hook, Nft, Table, reg};
 
 /// What containers have in their `/etc/resolv.conf`; see [`super::super::files::NAME_SERVER`].
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const PORT: u16 = 53;
 
 const TABLE: Table = Table {

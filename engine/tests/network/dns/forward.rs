@@ -335,13 +335,49 @@ fn resolvers_come_from_the_flags_or_the_host_as_it_is_now() {
         }
         assert_eq!(local.asked().len(), 2);
         drop(shim);
+        // What a flag names is asked instead, from the host.
+        sh("ip addr add 198.51.100.53/32 dev lo");
+        Resolver::knowing([198, 51, 100, 53].into(), [192, 0, 2, 4]);
         let options = DnsOptions {
-            servers: vec![SECOND.into()],
+            servers: vec![[198, 51, 100, 53].into()],
             ..DnsOptions::default()
         };
         host_asks(host, &[FIRST]);
         let _shim = Shim::serve_with(host, "aaaa", &options);
-        assert_eq!(heard(), [IpAddr::from([192, 0, 2, 2])]);
+        assert_eq!(heard(), [IpAddr::from([192, 0, 2, 4])]);
+    });
+}
+
+/// As docker has it: a loopback address of a flag is the container's, one of the host's file the host's.
+#[test]
+fn a_loopback_of_a_flag_is_the_containers() {
+    as_host(|host| {
+        let outside = Resolver::knowing(FIRST, [192, 0, 2, 1]);
+        let a = host.attach("aaaa");
+        let own = inside(&a.netns, || Resolver::knowing(FIRST, [192, 0, 2, 2]));
+        let options = |servers: &[std::net::Ipv4Addr]| DnsOptions {
+            servers: servers.iter().copied().map(IpAddr::from).collect(),
+            ..DnsOptions::default()
+        };
+        let shim = Shim::serve_with(host, "aaaa", &options(&[FIRST]));
+        for transport in BOTH {
+            assert_is(&ask(&a.netns, transport, &world()), [192, 0, 2, 2]);
+        }
+        drop(shim);
+        // Itself is nobody to ask.
+        let shim = Shim::serve_with(host, "aaaa", &options(&[SERVER.0]));
+        for transport in BOTH {
+            let answer = ask(&a.netns, transport, &world());
+            assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+        }
+        assert_eq!(shim.skipped(), Duration::ZERO);
+        assert!(shim.rounds() < 10, "{} rounds", shim.rounds());
+        drop(shim);
+        assert!(outside.asked().is_empty());
+        host_asks(host, &[FIRST]);
+        let _shim = Shim::serve(host, "aaaa");
+        assert_is(&ask(&a.netns, Transport::Udp, &world()), [192, 0, 2, 1]);
+        assert_eq!(own.asked().len(), 2);
     });
 }
 
