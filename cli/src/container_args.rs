@@ -298,14 +298,14 @@ impl ContainerArgs {
             || health.start_period.is_some()
             || health.start_interval.is_some()
             || health.retries.is_some();
-        let mut env = Vec::new();
-        for file in &self.env_file {
-            env.extend(read_lines(file)?.into_iter().filter_map(|line| from_host(&line)));
-        }
-        env.extend(self.env.iter().filter_map(|line| from_host(line)));
+        let env = crate::environment::gather(&self.env_file, &self.env)?;
         let mut labels = BTreeMap::new();
         for file in &self.label_file {
-            labels.extend(read_lines(file)?.iter().map(|line| pair_or_key(line)));
+            labels.extend(
+                crate::environment::read_lines(file)?
+                    .iter()
+                    .map(|line| pair_or_key(line)),
+            );
         }
         labels.extend(self.label.iter().map(|line| pair_or_key(line)));
         Ok(CreateRequest {
@@ -438,24 +438,4 @@ fn parse_host(text: &str) -> std::result::Result<(Word, HostTarget), String> {
     };
     let name = name.parse::<Word>().map_err(|e| e.to_string())?;
     Ok((name, target))
-}
-
-/// docker's: a name alone takes its value from here; not set here, it is left out.
-fn from_host(line: &str) -> Option<String> {
-    if line.contains('=') {
-        return Some(line.to_owned());
-    }
-    std::env::var(line).ok().map(|value| format!("{line}={value}"))
-}
-
-/// Lines that are not empty and no comment.
-fn read_lines(path: &std::path::Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Failure::new(format!("read {}: {e}", path.display())).with_exit(crate::exit::Exit::Berth)
-    })?;
-    let lines = text
-        .lines()
-        .map(str::trim_start)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.map(str::to_owned).collect())
 }

@@ -14,12 +14,14 @@ mod commands;
 mod config;
 mod container_args;
 mod context;
+mod environment;
 mod exit;
 mod failure;
 mod filter;
 mod printer;
 mod progress;
 mod template;
+mod verbs;
 
 use std::process::ExitCode;
 

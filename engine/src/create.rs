@@ -73,6 +73,11 @@ impl Engine {
             let _ = remove::erase(&self.paths, &id, Some(&config), true);
             return Err(e);
         }
+        log::debug!(
+            "created container {id}, named {}, of image {}",
+            config.name,
+            config.image.id
+        );
         self.event("create", &config, &[]);
         Ok(Created {
             id,
@@ -140,7 +145,9 @@ fn resolve(
     }
     let mut host = request.host.clone();
     let mut exposed: Vec<String> = image.exposed_ports.keys().cloned().collect();
-    exposed.extend(request.expose.iter().cloned());
+    for text in &request.expose {
+        exposed.extend(expose(text)?);
+    }
     exposed.extend(
         host.ports
             .iter()
@@ -223,6 +230,30 @@ fn resolve(
     })
 }
 
+/// `--expose PORT[-PORT][/PROTOCOL]`, one `PORT/PROTOCOL` each.
+fn expose(text: &str) -> Result<Vec<String>> {
+    let bad = |why: &str| Error::Invalid {
+        what: format!("exposed port {text:?}"),
+        why: why.into(),
+    };
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !["tcp", "udp", "sctp"].contains(&protocol) {
+        return Err(bad("the protocol is none of tcp, udp and sctp"));
+    }
+    let port = |text: &str| {
+        text.parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| bad("it is no port or range of ports"))
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last) = (port(first)?, port(last)?);
+    if first > last {
+        return Err(bad("the range ends before it begins"));
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
 fn exposed_port(text: &str) -> Option<PortMapping> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = match protocol {
@@ -286,7 +317,7 @@ fn host_name() -> String {
 }
 
 /// The image's variables with the user's over them; a name without `=` takes the variable out.
-fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
+pub(crate) fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
     fn key(entry: &str) -> &str {
         entry.split('=').next().unwrap_or(entry)
     }

@@ -99,16 +99,6 @@ impl Engine {
     pub fn status(&self, id: &ContainerId) -> Result<Status> {
         Ok(self.state(id)?.status)
     }
-
-    /// Where a running container's processes see their root, for `cp` and `export`: `/proc/PID/root`.
-    /// None when it does not run; `cp` then mounts its layers.
-    pub fn live_root(&self, id: &ContainerId) -> Result<Option<std::path::PathBuf>> {
-        let state = self.state(id)?;
-        Ok(
-            (state.pid > 0 && matches!(state.status, Status::Running | Status::Paused))
-                .then(|| format!("/proc/{}/root", state.pid).into()),
-        )
-    }
 }
 
 impl Engine {

@@ -65,6 +65,8 @@ impl Engine {
             });
         }
         let process = process(&config, request, state.pid)?;
+        // Without the environment, which may hold secrets.
+        log::debug!("executing {:?} in container {id}", request.command);
         let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
             path: "process of exec".into(),
             source,
@@ -94,12 +96,31 @@ impl Engine {
         if let Some(master) = started.console
             && terminal(&master, request)? == Left::ByKeys
         {
+            leave(master)?;
             return Ok(0);
         }
         Ok(berth_sys::pidfd::wait(&started.pidfd)
             .at("wait for", "exec")?
             .code())
     }
+}
+
+/// Leaves a process that keeps the terminal open: closed, it would hang up on the program that goes on at it.
+fn leave(master: OwnedFd) -> Result<()> {
+    let keep = || {
+        // Our user's terminal may hang up, and whoever reads our output waits for its end.
+        let _ = rustix::process::setsid();
+        let _ = rustix::thread::set_name(c"berth-terminal");
+        if let Ok(null) = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()) {
+            let _ = rustix::stdio::dup2_stdin(&null);
+            let _ = rustix::stdio::dup2_stdout(&null);
+            let _ = rustix::stdio::dup2_stderr(&null);
+        }
+        let mut buffer = [0; 4096];
+        // What it writes is dropped, until nobody has the other end open.
+        while rustix::io::retry_on_intr(|| rustix::io::read(&master, &mut buffer)).is_ok_and(|n| n > 0) {}
+    };
+    berth_sys::clone::go_on_alone(keep).at("leave", "the terminal")
 }
 
 /// Our own streams, or /dev/null where the process gets none.
@@ -139,7 +160,7 @@ pub(crate) fn process(
     let mut host = config.host.clone();
     host.privileged |= request.privileged;
     let caps = spec::caps::effective(&host)?;
-    let env: Vec<String> = config.env.iter().chain(&request.env).cloned().collect();
+    let env = crate::create::merge_env(&config.env, &request.env);
     let cwd = request.working_dir.as_deref().unwrap_or(&config.working_dir);
     Ok(json!({
         "terminal": request.tty,

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::flags::{IpcMode, MemorySwap, MountKind, MountSpec, NetworkMode, Seccomp, SecurityOpt};
 use crate::id::ContainerId;
-use crate::network::{self, PortMapping};
+use crate::network::{self, HostTarget, PortMapping};
 use crate::paths::Paths;
 
 /// docker's word for "never".
@@ -156,15 +156,18 @@ fn of_host(config: &ContainerConfig) -> Value {
     let host = &config.host;
     let mut log = Map::new();
     if let Some(size) = host.log.max_size {
-        log.insert("max-size".into(), json!(size.0.to_string()));
+        log.insert("max-size".into(), json!(size.to_string()));
         log.insert("max-file".into(), json!(host.log.max_file.to_string()));
     }
     let tmpfs: Map<String, Value> = host
         .mounts
         .iter()
         .filter_map(|m| match &m.kind {
-            MountKind::Tmpfs { options, .. } => {
-                Some((m.target.display().to_string(), json!(options.join(","))))
+            MountKind::Tmpfs { size, mode, options } => {
+                let mut all = options.clone();
+                all.extend(size.map(|size| format!("size={size}")));
+                all.extend(mode.map(|mode| format!("mode={mode:o}")));
+                Some((m.target.display().to_string(), json!(all.join(","))))
             }
             _ => None,
         })
@@ -190,6 +193,10 @@ fn of_host(config: &ContainerConfig) -> Value {
         .ulimits
         .iter()
         .map(|u| json!({ "Name": u.name, "Soft": u.soft, "Hard": u.hard }));
+    let extra_hosts = host.dns.extra_hosts.iter().map(|(name, target)| match target {
+        HostTarget::Address(address) => format!("{name}:{address}"),
+        HostTarget::Gateway => format!("{name}:host-gateway"),
+    });
     let mut out = json!({
         "Binds": host.mounts.iter().filter_map(bind).collect::<Vec<_>>(),
         "ContainerIDFile": host.cidfile.as_ref().map_or(String::new(), |p| p.display().to_string()),
@@ -209,6 +216,7 @@ fn of_host(config: &ContainerConfig) -> Value {
         "Dns": host.dns.servers,
         "DnsOptions": host.dns.options,
         "DnsSearch": host.dns.search,
+        "ExtraHosts": extra_hosts.collect::<Vec<_>>(),
         "GroupAdd": host.group_add,
         "IpcMode": host.ipc.to_string(),
         "PidMode": host.pid.to_string(),
@@ -263,7 +271,11 @@ fn security(host: &HostConfig, seccomp: &Seccomp) -> Vec<String> {
         .security
         .iter()
         .filter_map(|option| match option {
-            SecurityOpt::NoNewPrivileges(on) => Some(format!("no-new-privileges={on}")),
+            SecurityOpt::NoNewPrivileges(on) => Some(if *on {
+                "no-new-privileges".into()
+            } else {
+                "no-new-privileges=false".into()
+            }),
             SecurityOpt::SystemPathsUnconfined => Some("systempaths=unconfined".into()),
             SecurityOpt::Apparmor(profile) => Some(format!("apparmor={profile}")),
             SecurityOpt::LabelDisable => Some("label=disable".into()),

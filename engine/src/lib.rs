@@ -32,6 +32,7 @@ pub mod update;
 
 pub mod attach;
 pub mod exec;
+pub mod files;
 pub mod logs;
 pub mod top;
 
@@ -55,6 +56,7 @@ pub use create::Created;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use exec::ExecRequest;
+pub use files::Files;
 pub use id::{ContainerId, ContainerName};
 pub use list::{ListFilter, ListOptions, Summary};
 pub use logs::{LogEntry, LogOptions, Stream};

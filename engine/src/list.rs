@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use regex::Regex;
 
 use crate::container::{State, Status};
 use crate::engine::Engine;
@@ -15,7 +16,7 @@ use crate::{ContainerConfig, network, reconcile, record};
 #[allow(missing_docs)] // docker's words
 pub enum ListFilter {
     Id(String),
-    Name(String),
+    Name(NamePattern),
     Label { key: String, value: Option<String> },
     Exited(i32),
     Status(Status),
@@ -37,7 +38,9 @@ impl std::str::FromStr for ListFilter {
         let owned = value.to_owned();
         Ok(match key {
             "id" => ListFilter::Id(owned),
-            "name" => ListFilter::Name(owned),
+            "name" => ListFilter::Name(NamePattern(
+                Regex::new(value).map_err(|_| bad("the name is no regular expression"))?,
+            )),
             "label" => match value.split_once('=') {
                 Some((k, v)) => ListFilter::Label {
                     key: k.into(),
@@ -65,6 +68,18 @@ impl std::str::FromStr for ListFilter {
         })
     }
 }
+
+/// A regular expression over names.
+#[derive(Debug, Clone)]
+pub struct NamePattern(Regex);
+
+impl PartialEq for NamePattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for NamePattern {}
 
 /// Which containers `ps` shows.
 #[derive(Debug, Clone, Default)]
@@ -176,7 +191,10 @@ fn matches(row: &Summary, filter: &ListFilter, bound: Option<Timestamp>) -> bool
     let host = &row.config.host;
     match filter {
         ListFilter::Id(id) => row.id.as_str().starts_with(id.as_str()),
-        ListFilter::Name(name) => row.name.as_str().contains(name.trim_start_matches('/')),
+        // docker's names begin with a slash, and people write patterns for either form.
+        ListFilter::Name(NamePattern(pattern)) => {
+            pattern.is_match(row.name.as_str()) || pattern.is_match(&format!("/{}", row.name))
+        }
         ListFilter::Label { key, value } => row
             .labels
             .get(key)

@@ -105,6 +105,7 @@ pub(crate) fn clear(paths: &Paths, id: &ContainerId, state: &State) -> Result<()
         source: Box::new(e),
     })?;
     rootfs::unmount(&paths.rootfs(id)).at("unmount", paths.rootfs(id))?;
+    crate::shim::shm::give_back(paths, id).at("unmount", crate::shim::shm::place(paths, id))?;
     match std::fs::remove_dir_all(paths.run_dir(id)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", paths.run_dir(id), e)),
         _ => Ok(()),

@@ -4,7 +4,7 @@
 //! options is no bound on their number; where the kernel lacks it, layers are named relative to descriptors.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,10 @@ use rustix::mount::{
 use rustix::process::chdir;
 
 use crate::config::ContainerConfig;
+use crate::error::{Error, Result};
+use crate::flags::MountKind;
 use crate::paths::Paths;
+use crate::volumes::Volumes;
 
 /// A detached overlay mount over `layers`, lowest first.
 pub fn overlay(
@@ -100,6 +103,27 @@ pub fn prepare(paths: &Paths, config: &ContainerConfig) -> io::Result<()> {
             })?;
             std::os::unix::fs::chown(dir, Some(uid), Some(gid))?;
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies what the image has where volumes go into those that are still empty. `root` is the container's, with nothing
+/// mounted on it yet.
+pub(crate) fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: BorrowedFd<'_>) -> Result<()> {
+    let volumes = Volumes::new(&paths.root);
+    for mount in &config.host.mounts {
+        if let MountKind::Volume {
+            name: Some(name),
+            nocopy: false,
+        } = &mount.kind
+        {
+            volumes
+                .fill(name, root, &mount.target)
+                .map_err(|e| Error::Volume {
+                    name: name.clone(),
+                    source: Box::new(e),
+                })?;
         }
     }
     Ok(())

@@ -46,7 +46,9 @@ impl Engine {
             });
         }
         let socket = self.spawn_shim(&config, options.attach.as_ref())?;
+        log::debug!("waiting for berth-shim to start container {id}");
         let outcome = first_word(&socket, &config);
+        log::debug!("berth-shim answered for container {id}: {outcome:?}");
         if let Err(e) = outcome {
             if config.host.auto_remove {
                 // What the user hears is why it did not start.

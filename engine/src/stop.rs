@@ -142,12 +142,12 @@ impl Engine {
         // A shim at its end answers before it hears the question: its word is there although the way to it is cut.
         let _ = protocol::transmit(socket, &request.encode(), SendFlags::empty());
         let mut buffer = vec![0; PACKET_MAX];
-        // The kernel tells of the cut first (ECONNRESET), then gives what was said.
-        let _ = protocol::receive(socket, &mut buffer, RecvFlags::PEEK);
         match protocol::receive(socket, &mut buffer, RecvFlags::empty()).map_err(gone)? {
             Packet::Reply(Reply::Done) => Ok(None),
             Packet::Reply(Reply::Exit { code }) => Ok(Some(code)),
-            Packet::Reply(Reply::Failed(Failure::Other { why })) => Err(Error::Shim { name: name(), why }),
+            Packet::Reply(Reply::Failed(Failure::Other { why, .. })) => {
+                Err(Error::Shim { name: name(), why })
+            }
             _ => Err(Error::ShimDied(name())),
         }
     }

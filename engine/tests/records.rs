@@ -79,7 +79,7 @@ fn health_goes_from_starting_to_healthy_and_unhealthy_and_back() {
     let log = host.engine.state(&id).unwrap().health.unwrap().log;
     assert_eq!(log.last().unwrap().exit_code, 1);
     assert!(log.last().unwrap().output.starts_with("looked"), "{log:?}");
-    let root = host.engine.live_root(&id).unwrap().unwrap();
+    let root = host.root_of(&id);
     std::fs::write(root.join("tmp/well"), "").unwrap();
     until(&host, &id, |h| h.status == "healthy" && h.failing_streak == 0);
     assert_eq!(
@@ -102,7 +102,7 @@ fn a_check_that_hangs_is_killed_with_its_children() {
     host.start(&id);
     until(&host, &id, |h| h.log.iter().any(|r| r.exit_code == -1));
     // In its PID namespace only its own processes are to be seen, also from out here.
-    let root = host.engine.live_root(&id).unwrap().unwrap();
+    let root = host.root_of(&id);
     let processes = std::fs::read_dir(root.join("proc")).unwrap().flatten();
     for process in processes {
         let command = std::fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();

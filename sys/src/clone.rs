@@ -76,6 +76,26 @@ pub unsafe fn clone3(options: Clone3<'_>) -> io::Result<Forked> {
     }
 }
 
+/// Runs `work` in a process of its own that nobody waits for, and returns at once.
+///
+/// # Errors
+///
+/// `EBUSY` when this process has more than one thread: a lock another holds now would stay locked in the child for ever.
+/// The errno of clone3.
+pub fn go_on_alone(work: impl FnOnce()) -> io::Result<()> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: the only thread is this one, as was just counted, and it starts no other in between.
+    match unsafe { clone3(Clone3::default()) }? {
+        Forked::Parent { .. } => Ok(()),
+        Forked::Child => {
+            work();
+            exit_now(0)
+        }
+    }
+}
+
 /// Ends the process at once without running destructors or `atexit` handlers, which belong to the parent's copy.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes no pointer and does not return.

@@ -1,9 +1,13 @@
 //! A `berth` with a root and a state of its own, and a busybox image made from Debian's static busybox.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::Network;
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ impl From<std::process::Output> for Output {
 #[derive(Debug)]
 pub struct Berth {
     directory: tempfile::TempDir,
+    network: Option<Network>,
 }
 
 impl Default for Berth {
@@ -67,7 +72,42 @@ impl Berth {
                 .prefix("berth-test-")
                 .tempdir()
                 .expect("make a directory"),
+            network: None,
         }
+    }
+
+    /// As [`Berth::with_busybox`], run in a network namespace of its own: bridges, rules and published ports are there.
+    ///
+    /// # Panics
+    /// When the namespace cannot be made or the image cannot be imported.
+    #[must_use]
+    pub fn in_own_network() -> Self {
+        let mut berth = Self::with_busybox();
+        berth.enter_network();
+        berth
+    }
+
+    /// From here on it runs in a network namespace of its own.
+    ///
+    /// # Panics
+    /// When the namespace cannot be made.
+    pub fn enter_network(&mut self) {
+        self.network = Some(Network::new());
+    }
+
+    /// From here on it runs in the test's own network namespace, where a [`Registry`](crate::Registry) is. It must have no
+    /// containers then.
+    pub fn leave_network(&mut self) {
+        self.network = None;
+    }
+
+    /// The network namespace of [`Berth::in_own_network`].
+    ///
+    /// # Panics
+    /// When it runs in the test's own.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("the test made a network of its own")
     }
 
     /// A store that holds the image `busybox`.
@@ -109,7 +149,11 @@ impl Berth {
     /// The command `berth --root … --state … ARGUMENTS`, not yet started.
     #[must_use]
     pub fn command<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Command {
-        let mut command = Command::new(crate::binary("berth"));
+        let program = crate::binary("berth");
+        let mut command = match &self.network {
+            Some(network) => network.command(program),
+            None => Command::new(program),
+        };
         command
             .arg("--root")
             .arg(self.root())
@@ -126,6 +170,79 @@ impl Berth {
     /// When it cannot be started.
     pub fn run<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, arguments: I) -> Output {
         self.command(arguments).output().expect("start berth").into()
+    }
+
+    /// Runs `berth ARGUMENTS` to its end with `input` on standard input.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn feed<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, input: &str, arguments: I) -> Output {
+        let mut process = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start berth");
+        let mut stdin = process.stdin.take().expect("stdin is a pipe");
+        // Whoever does not read its input closes it early; that is what some tests are about.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        process.wait_with_output().expect("wait for berth").into()
+    }
+
+    /// What is left of containers on the host and in the state directory: mounts, shims, links, nftables tables, records
+    /// of namespaces. Waits a while for it to become nothing: a container's end is told before its shim has gone.
+    #[must_use]
+    pub fn left(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = self.left_now();
+            if left.is_empty() || Instant::now() > deadline {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn left_now(&self) -> Vec<String> {
+        let mut left = self.mounts_left();
+        left.extend(self.shims().iter().map(|pid| format!("shim {pid}")));
+        if let Some(network) = &self.network {
+            left.extend(network.left());
+        }
+        for directory in ["containers", "netns", "runtime", "networks/.attachments"] {
+            let entries = std::fs::read_dir(self.state().join(directory))
+                .into_iter()
+                .flatten()
+                .flatten();
+            left.extend(entries.map(|entry| entry.path().display().to_string()));
+        }
+        left
+    }
+
+    /// Pids of the shims that serve this store's state directory.
+    ///
+    /// # Panics
+    /// When /proc cannot be read.
+    #[must_use]
+    pub fn shims(&self) -> Vec<i32> {
+        let state = self.state();
+        let state = state.as_os_str().as_encoded_bytes();
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("read /proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            let is_shim = std::fs::read_to_string(entry.path().join("comm"))
+                .is_ok_and(|comm| comm.starts_with("berth-shim"));
+            let is_ours = std::fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|command| command.windows(state.len()).any(|window| window == state));
+            if is_shim && is_ours {
+                found.push(pid);
+            }
+        }
+        found
     }
 
     /// Mounts of this process's namespace that lie below the test's directories; empty after a clean test.

@@ -1,20 +1,25 @@
 //! Harness of the end-to-end tests: they run the built binaries against the real kernel and a real registry.
 //!
 //! Start with [`Berth`], a `berth` with directories of its own that removes what it made when dropped. [`Registry`] is
-//! Debian's `docker-registry` on a free loopback port. [`require`] declares what a test needs of the host and skips aloud.
+//! Debian's `docker-registry` on a free loopback port, [`Terminal`] a person at a pty, [`Network`] a network namespace.
+//! [`require`] declares what a test needs of the host and skips aloud.
 
 pub mod berth;
 pub mod bundle;
+pub mod network;
 pub mod registry;
 pub mod requirement;
 pub mod shim;
+pub mod terminal;
 pub mod vm;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
+pub use network::Network;
 pub use registry::Registry;
 pub use requirement::{Need, require};
 pub use shim::Shim;
+pub use terminal::Terminal;
 pub use vm::{Vm, VmConfig};
 
 use std::path::PathBuf;

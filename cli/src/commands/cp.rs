@@ -1,10 +1,11 @@
 //! `berth cp`.
 
 use clap::Args;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, IsTerminal};
 use std::path::Path;
 
-use berth_engine::copy::{self, Options, Rootfs};
+use berth_engine::Files;
+use berth_engine::copy::{self, Options};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -36,25 +37,25 @@ pub fn run(args: Copy, context: &Context) -> Result<Exit> {
     };
     match (inside(&args.source), inside(&args.target)) {
         (Some((container, path)), None) => {
-            let rootfs = root_of(container, context)?;
+            let files = files_of(container, context)?;
             if args.target == "-" {
                 copy::write_archive(
-                    &rootfs,
+                    files.root(),
                     Path::new(path),
                     BufWriter::new(io::stdout().lock()),
                     options,
                 )?;
                 return Ok(Exit::Success);
             }
-            copy::from_container(&rootfs, Path::new(path), Path::new(&args.target), options)?;
+            copy::from_container(files.root(), Path::new(path), Path::new(&args.target), options)?;
         }
         (None, Some((container, path))) => {
-            let rootfs = root_of(container, context)?;
+            let files = files_of(container, context)?;
             if args.source == "-" {
-                copy::read_archive(&rootfs, Path::new(path), io::stdin().lock(), options)?;
+                copy::read_archive(files.root(), Path::new(path), io::stdin().lock(), options)?;
                 return Ok(Exit::Success);
             }
-            copy::into_container(&rootfs, Path::new(&args.source), Path::new(path), options)?;
+            copy::into_container(files.root(), Path::new(&args.source), Path::new(path), options)?;
         }
         (Some(_), Some(_)) => {
             return Err(Failure::unsupported(
@@ -64,7 +65,8 @@ pub fn run(args: Copy, context: &Context) -> Result<Exit> {
         }
         (None, None) => return Err(Failure::new("one of the paths must be CONTAINER:PATH")),
     }
-    if !args.quiet {
+    // Told to people only, as docker has it.
+    if !args.quiet && io::stdout().is_terminal() {
         printer::prompt(&format!(
             "copied {} to {}\n",
             printer::harmless(&args.source),
@@ -83,21 +85,9 @@ fn inside(text: &str) -> Option<(&str, &str)> {
         .filter(|(container, path)| !container.is_empty() && !path.is_empty())
 }
 
-/// The root of a container, running or not.
-pub fn root_of(name: &str, context: &Context) -> Result<Rootfs> {
+fn files_of(name: &str, context: &Context) -> Result<Files> {
     let engine = context.engine()?;
-    let id = engine.find(name)?;
-    if let Some(root) = engine.live_root(&id)? {
-        return Ok(Rootfs::of_directory(&root)?);
-    }
-    let config = engine.config(&id)?;
-    berth_engine::rootfs::prepare(engine.paths(), &config)?;
-    let lower: Vec<_> = config.image.layers.iter().rev().cloned().collect();
-    Ok(Rootfs::of_layers(
-        &lower,
-        &engine.paths().upper(&id),
-        &engine.paths().work(&id),
-    )?)
+    Ok(engine.files(&engine.find(name)?)?)
 }
 
 #[cfg(test)]

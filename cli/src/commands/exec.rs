@@ -2,6 +2,7 @@
 
 use berth_engine::{ExecRequest, attach::DetachKeys, flags::UserSpec};
 use clap::Args;
+use std::path::PathBuf;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -16,8 +17,11 @@ pub struct Exec {
     #[arg(long, default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
     /// Set an environment variable
-    #[arg(short, long)]
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -46,6 +50,9 @@ pub fn run(args: Exec, context: &Context) -> Result<Exit> {
     berth_sys::reexec::seal().map_err(|e| {
         Failure::new(format!("cannot run from a file no container can write: {e}")).with_exit(Exit::Berth)
     })?;
+    if !args.detach {
+        super::needs_terminal(args.interactive, args.tty)?;
+    }
     let engine = context.engine()?;
     let id = engine.find(&args.container)?;
     let request = ExecRequest {
@@ -53,12 +60,16 @@ pub fn run(args: Exec, context: &Context) -> Result<Exit> {
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,
-        env: args.env,
+        env: crate::environment::gather(&args.env_file, &args.env)?,
         working_dir: args.workdir,
         user: args.user,
         privileged: args.privileged,
         detach_keys: args.detach_keys,
     };
-    let code = engine.exec(&id, &request).map_err(super::run_failure)?;
+    let code = engine.exec(&id, &request).map_err(|error| match error {
+        // docker's exec is a failed request then, not a failed run.
+        berth_engine::Error::Wrong { .. } => error.into(),
+        error => super::run_failure(error),
+    })?;
     Ok(super::container_code(code))
 }

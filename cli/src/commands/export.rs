@@ -20,7 +20,8 @@ pub struct Export {
 }
 
 pub fn run(args: Export, context: &Context) -> Result<Exit> {
-    let rootfs = super::cp::root_of(&args.container, context)?;
+    let engine = context.engine()?;
+    let files = engine.own_files(&engine.find(&args.container)?)?;
     let mut out: Box<dyn Write> = match &args.output {
         Some(path) => {
             Box::new(BufWriter::new(File::create(path).map_err(|e| {
@@ -32,7 +33,7 @@ pub fn run(args: Export, context: &Context) -> Result<Exit> {
         }
         None => Box::new(BufWriter::new(io::stdout().lock())),
     };
-    berth_images::archive::export(rootfs.as_dir(), &mut out)?;
+    berth_images::archive::export(files.root().as_dir(), &mut out)?;
     out.flush()?;
     Ok(Exit::Success)
 }

@@ -80,6 +80,17 @@ pub fn container_code(code: i32) -> Exit {
     }
 }
 
+/// Refuses `-it` where there is no terminal to join, before anything is made.
+pub fn needs_terminal(stdin: bool, tty: bool) -> Result<()> {
+    if stdin && tty && !io::stdin().is_terminal() {
+        return Err(
+            Failure::new("cannot join the container's terminal: standard input is no terminal")
+                .with_hint("leave -t out to pipe input, or -i to give none"),
+        );
+    }
+    Ok(())
+}
+
 /// How a session's end is told to the shell. After detaching it is a success.
 pub fn ended(ended: Ended) -> Exit {
     match ended {

@@ -43,6 +43,9 @@ pub fn run(args: Run, context: &Context) -> Result<Exit> {
         detach_keys: args.detach_keys.clone(),
         sig_proxy: args.sig_proxy,
     };
+    if !args.detach {
+        super::needs_terminal(attach.stdin, args.container.tty)?;
+    }
     let berth = |failure: Failure| failure.with_exit(Exit::Berth);
     let created = create::make(args.container, args.rm, args.detach, context).map_err(berth)?;
     let engine = context.engine().map_err(berth)?;

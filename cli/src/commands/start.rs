@@ -1,6 +1,6 @@
 //! `berth start`.
 
-use berth_engine::{AttachOptions, StartOptions, attach::DetachKeys};
+use berth_engine::{AttachOptions, Error, StartOptions, Status, attach::DetachKeys};
 use clap::Args;
 
 use crate::context::Context;
@@ -28,8 +28,15 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
     if !args.attach && !args.interactive {
         return super::each(&args.containers, |name| {
-            engine.start(&engine.find(name)?, &StartOptions::default())?;
-            Ok(())
+            match engine.start(&engine.find(name)?, &StartOptions::default()) {
+                // docker's start of what runs already is fine.
+                Ok(_)
+                | Err(Error::Wrong {
+                    status: Status::Running | Status::Restarting,
+                    ..
+                }) => Ok(()),
+                Err(error) => Err(error.into()),
+            }
         });
     }
     let [name] = args.containers.as_slice() else {
@@ -41,8 +48,15 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
         detach_keys: args.detach_keys,
         ..AttachOptions::default()
     };
-    let session = engine
-        .start(&id, &StartOptions { attach: Some(attach) })
-        .map_err(super::run_failure)?;
+    let options = StartOptions {
+        attach: Some(attach.clone()),
+    };
+    let session = match engine.start(&id, &options) {
+        Err(Error::Wrong {
+            status: Status::Running,
+            ..
+        }) => Some(engine.attach(&id, &attach)?),
+        other => other.map_err(super::run_failure)?,
+    };
     session.map_or(Ok(Exit::Success), |session| Ok(super::ended(session.run()?)))
 }

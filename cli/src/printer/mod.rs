@@ -1,6 +1,7 @@
 //! The only place that writes to stdout. Data goes there; errors, hints and progress go to stderr.
 
 mod format;
+mod level;
 mod size;
 mod table;
 mod time;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use crate::failure::{Failure, Result};
 
 pub use format::{Rows, inspect};
+pub use level::Level;
 pub use size::{binary, decimal};
 pub use time::{ago, parse_duration, parse_point, status};
 
@@ -75,9 +77,9 @@ pub fn hint(text: &str) {
     let _ = writeln!(io::stderr(), "hint: {}", harmless(text));
 }
 
-/// Something the user should know that is no error.
+/// Something the user should know that is no error, unless `--log-level` is above it.
 pub fn warning(text: &str) {
-    let _ = writeln!(io::stderr(), "WARNING: {}", harmless(text));
+    log::warn!("{text}");
 }
 
 /// A question or remark for a person, on stderr without a line end.

@@ -3,11 +3,10 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::MountAttrFlags;
 
 use super::Error;
 
@@ -18,22 +17,9 @@ pub struct Rootfs {
 }
 
 impl Rootfs {
-    /// The root of a running container as its init sees it, with its volumes and mounts.
-    ///
-    /// The caller has proved that `pid` is the container's init (its start time), and still holds a pidfd or lock that
-    /// keeps it so.
-    pub fn of_process(pid: u32) -> Result<Rootfs, Error> {
-        let path = PathBuf::from(format!("/proc/{pid}/root"));
-        let fd = rustix::fs::open(
-            &path,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|e| Error::Open {
-            path,
-            source: e.into(),
-        })?;
-        Ok(Rootfs { fd })
+    /// A root that is open already, by `O_PATH` at least.
+    pub fn of_fd(fd: OwnedFd) -> Rootfs {
+        Rootfs { fd }
     }
 
     /// A root that is a directory on this host.
@@ -46,21 +32,6 @@ impl Rootfs {
         .map_err(|e| Error::Open {
             path: path.to_owned(),
             source: e.into(),
-        })?;
-        Ok(Rootfs { fd })
-    }
-
-    /// The root of a container that does not run: its overlay, mounted nowhere and gone when this is dropped.
-    ///
-    /// `lower` is ordered from the top layer down. The caller holds the container's lock, so that nobody mounts `upper`
-    /// a second time.
-    pub fn of_layers(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Rootfs, Error> {
-        let layers: Vec<PathBuf> = lower.iter().rev().cloned().collect();
-        // Who copies runs nothing and opens no device of it.
-        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-        let fd = crate::rootfs::overlay(&layers, upper, work, attributes).map_err(|source| Error::Mount {
-            step: "overlay",
-            source,
         })?;
         Ok(Rootfs { fd })
     }

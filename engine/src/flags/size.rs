@@ -1,5 +1,6 @@
 //! Amounts of memory and of processor time.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,19 @@ impl FromStr for MemorySize {
             return Err(bad("too large"));
         }
         Ok(MemorySize(bytes))
+    }
+}
+
+/// In the largest unit that gives a whole number: `64m`, `1536k`, `100`.
+impl fmt::Display for MemorySize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(40, "t"), (30, "g"), (20, "m"), (10, "k"), (0, "")];
+        let fits = |shift: &u32| self.0 >> shift != 0 && self.0 >> shift << shift == self.0;
+        let (shift, unit) = units
+            .into_iter()
+            .find(|(shift, _)| fits(shift))
+            .unwrap_or((0, ""));
+        write!(f, "{}{unit}", self.0 >> shift)
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::{Error, Result};
 use super::model::{PortMapping, Protocol};
 
 /// Parses `[[IP:][HOST[-HOST]]:]CONTAINER[-CONTAINER][/tcp|/udp]` into one mapping a port. A single container port with a
-/// range of host ports takes the range's first.
+/// range of host ports takes the range's first. A host port of 0 is one the kernel chooses, as is none.
 pub fn parse(text: &str) -> Result<Vec<PortMapping>> {
     let bad = |reason| Error::PortSyntax {
         text: text.to_owned(),
@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<Vec<PortMapping>> {
     let container =
         range(parts.next().unwrap_or_default()).ok_or_else(|| bad("the container port is no port"))?;
     let host = match parts.next() {
-        None | Some("") => None,
+        None | Some("" | "0") => None,
         Some(host) => Some(range(host).ok_or_else(|| bad("the host port is no port"))?),
     };
     let host_ip = match parts.next() {
@@ -143,8 +143,28 @@ mod tests {
         );
         assert_eq!(one("127.0.0.1::53"), [mapping("127.0.0.1", 0, 53, Protocol::Tcp)]);
         assert_eq!(one("8000-8001:80-81").len(), 2);
+        for chosen in ["0:53", "0.0.0.0:0:53", "::53"] {
+            assert_eq!(
+                one(chosen),
+                [mapping("0.0.0.0", 0, 53, Protocol::Tcp)],
+                "{chosen}"
+            );
+        }
         for bad in [
-            "", "0", "a", "80:", "80/icmp", "70000", "2-1", "1-2:1-3", "x:1:2", "+1", "1:2:3:4", "-",
+            "",
+            "0",
+            "80:0",
+            "0-1:80-81",
+            "a",
+            "80:",
+            "80/icmp",
+            "70000",
+            "2-1",
+            "1-2:1-3",
+            "x:1:2",
+            "+1",
+            "1:2:3:4",
+            "-",
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

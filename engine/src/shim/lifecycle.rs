@@ -13,15 +13,16 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::config::ContainerConfig;
 use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
-use crate::flags::{MountKind, NetworkMode, Propagation};
+use crate::flags::NetworkMode;
 use crate::network::{
     self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder, files,
 };
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
 use crate::record::{self, Durability};
-use crate::volumes::Volumes;
 use crate::{rootfs, spec};
+
+use super::shm;
 
 /// A container that runs, and what is ours of it.
 #[derive(Debug)]
@@ -82,7 +83,8 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         Mode::empty(),
     )
     .at("open", &target)?;
-    fill_volumes(paths, config, root.as_fd())?;
+    rootfs::fill_volumes(paths, config, root.as_fd())?;
+    shm::borrow(paths, config)?;
     let netns = attachment.as_ref().map(|a| a.netns.clone());
     let spec = spec::build(config, paths, root.as_fd(), netns.as_deref())?;
     drop(root);
@@ -116,6 +118,7 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
     }
     // The container has its own copy by now; the host's mount table stays as short as it was.
     rootfs::unmount(&target).at("unmount", &target)?;
+    shm::give_back(paths, id).at("unmount", shm::place(paths, id))?;
     state.status = Status::Running;
     state.pid = container.pid();
     state.pid_start = container.record().start_time;
@@ -242,7 +245,8 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).at("set the mode of", &path)
     };
     if let NetworkMode::Container(other) = &config.host.network {
-        // Who shares the network shares its names.
+        // Who shares the network shares its names, of a container that runs.
+        spec::namespaces::pid_of(paths, other)?;
         let from = paths.run_dir(&spec::namespaces::referenced(paths, other)?);
         for name in ["resolv.conf", "hosts", "hostname"] {
             let source = from.join(name);
@@ -266,32 +270,13 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
     write("resolv.conf", resolv_conf.map_err(|e| network_error(config, e))?)
 }
 
-fn fill_volumes(paths: &Paths, config: &ContainerConfig, root: std::os::fd::BorrowedFd<'_>) -> Result<()> {
-    let volumes = Volumes::new(&paths.root);
-    for mount in &config.host.mounts {
-        if let MountKind::Volume {
-            name: Some(name),
-            nocopy: false,
-        } = &mount.kind
-            && mount.propagation == Propagation::default()
-        {
-            volumes
-                .fill(name, root, &mount.target)
-                .map_err(|e| Error::Volume {
-                    name: name.clone(),
-                    source: Box::new(e),
-                })?;
-        }
-    }
-    Ok(())
-}
-
 /// Takes back whatever of a start was made. Each step is fine when there is nothing to do, and one that fails keeps
 /// none of the others from being tried; reconcile gets another chance at what is left. Links go a moment later
 /// ([`network::linger`]).
 pub(super) fn undo(paths: &Paths, config: &ContainerConfig) -> Released {
     let _ = super::forget(paths, &config.id);
     let _ = rootfs::unmount(&paths.rootfs(&config.id));
+    let _ = shm::give_back(paths, &config.id);
     let released = network::release(&network_paths(paths), config.id.as_str()).unwrap_or_default();
     sweep(&paths.run_dir(&config.id));
     released

@@ -15,6 +15,7 @@ pub(crate) mod lifecycle;
 mod log;
 pub(crate) mod protocol;
 mod serve;
+pub(crate) mod shm;
 
 use std::os::fd::OwnedFd;
 

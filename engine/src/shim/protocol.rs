@@ -130,9 +130,12 @@ pub(crate) fn receive<'a>(
     buffer: &'a mut [u8],
     flags: RecvFlags,
 ) -> rustix::io::Result<Packet<'a>> {
+    let mut was_cut = false;
     let (n, _) = loop {
         match recv(&socket, &mut *buffer, flags) {
             Err(rustix::io::Errno::INTR) => {}
+            // Who went without hearing us out may have spoken before: the kernel tells of the cut first, and once.
+            Err(rustix::io::Errno::CONNRESET) if !was_cut => was_cut = true,
             Err(rustix::io::Errno::CONNRESET) => return Ok(Packet::Gone),
             other => break other?,
         }

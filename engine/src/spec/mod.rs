@@ -1,7 +1,7 @@
 //! A container's config becomes an OCI spec (runtime-spec config.md), anew at each start.
 
 pub(crate) mod caps;
-mod mounts;
+pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod resources;
 

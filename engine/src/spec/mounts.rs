@@ -1,6 +1,6 @@
 //! The mounts of a container: docker's defaults, its own files under /etc, and what the user asked for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -61,8 +61,8 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
     match &host.ipc {
         IpcMode::None => {}
         IpcMode::Host => add("bind", "/dev/shm", "/dev/shm", &["rbind", "rw"]),
-        IpcMode::Container(other) => {
-            let source = format!("/proc/{}/root/dev/shm", super::namespaces::pid_of(paths, other)?);
+        IpcMode::Container(_) => {
+            let source = text(&crate::shim::shm::place(paths, &config.id))?;
             add("bind", &source, "/dev/shm", &["bind", "rw"]);
         }
         IpcMode::Private => {
@@ -113,9 +113,9 @@ fn text(path: &Path) -> Result<String> {
     })
 }
 
-fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
-    let access = if spec.read_only { "ro" } else { "rw" };
-    let target = text(&spec.target)?;
+/// What a bind or volume shows, and whether with the mounts below it; none for a tmpfs. A missing source that `-v` named
+/// is made.
+pub(crate) fn source(spec: &MountSpec, paths: &Paths) -> Result<Option<(PathBuf, bool)>> {
     Ok(match &spec.kind {
         MountKind::Bind {
             source,
@@ -131,44 +131,47 @@ fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
                     why: "the source path does not exist".into(),
                 });
             }
-            let bind = if *recursive { "rbind" } else { "bind" };
-            mount(
-                "bind",
-                &text(source)?,
-                &target,
-                &[bind, spec.propagation.name(), access],
-            )
+            Some((source.clone(), *recursive))
         }
         MountKind::Volume { name, .. } => {
             let name = name.as_deref().expect("create gives every volume a name");
-            let source = paths.root.join("volumes").join(name).join("_data");
-            mount("bind", &text(&source)?, &target, &["rbind", "rprivate", access])
+            Some((paths.root.join("volumes").join(name).join("_data"), true))
         }
-        MountKind::Tmpfs { size, mode, options } => {
-            let mut all = vec![
-                "nosuid".to_owned(),
-                "nodev".to_owned(),
-                "noexec".to_owned(),
-                access.to_owned(),
-            ];
-            for option in options {
-                // The user's word replaces the default it contradicts.
-                let opposite = match option.as_str() {
-                    "exec" => "noexec",
-                    "suid" => "nosuid",
-                    "dev" => "nodev",
-                    _ => "",
-                };
-                all.retain(|o| o != opposite && o != option);
-                all.push(option.clone());
-            }
-            all.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
-            if let Some(size) = size {
-                all.push(format!("size={}", size.0));
-            }
-            json!({ "type": "tmpfs", "source": "tmpfs", "destination": target, "options": all })
-        }
+        MountKind::Tmpfs { .. } => None,
     })
+}
+
+fn of_user(spec: &MountSpec, paths: &Paths) -> Result<Value> {
+    let access = if spec.read_only { "ro" } else { "rw" };
+    let target = text(&spec.target)?;
+    let MountKind::Tmpfs { size, mode, options } = &spec.kind else {
+        let (source, recursive) = source(spec, paths)?.expect("binds and volumes have a source");
+        let bind = if recursive { "rbind" } else { "bind" };
+        let options = [bind, spec.propagation.name(), access];
+        return Ok(mount("bind", &text(&source)?, &target, &options));
+    };
+    let mut all = vec![
+        "nosuid".to_owned(),
+        "nodev".to_owned(),
+        "noexec".to_owned(),
+        access.to_owned(),
+    ];
+    for option in options {
+        // The user's word replaces the default it contradicts.
+        let opposite = match option.as_str() {
+            "exec" => "noexec",
+            "suid" => "nosuid",
+            "dev" => "nodev",
+            _ => "",
+        };
+        all.retain(|o| o != opposite && o != option);
+        all.push(option.clone());
+    }
+    all.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+    if let Some(size) = size {
+        all.push(format!("size={}", size.0));
+    }
+    Ok(json!({ "type": "tmpfs", "source": "tmpfs", "destination": target, "options": all }))
 }
 
 /// Paths shown empty. Beyond docker's classic list: interrupts and thermal throttling tell of the neighbours, powercap of

@@ -17,7 +17,7 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
         // docker's floor: below it no process gets as far as its first instruction.
         if limit.0 < 6 << 20 {
             return Err(Error::Invalid {
-                what: "memory limit".into(),
+                what: format!("memory limit {limit}"),
                 why: "the minimum is 6m".into(),
             });
         }
@@ -42,6 +42,12 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
         });
     }
     if let Some(soft) = r.memory_reservation {
+        if r.memory.is_some_and(|limit| limit.0 > 0 && limit < soft) {
+            return Err(Error::Invalid {
+                what: "memory reservation".into(),
+                why: "it is above the memory limit".into(),
+            });
+        }
         memory["reservation"] = json!(soft.0);
     }
     let mut cpu = json!({});

@@ -107,6 +107,11 @@ impl Host {
             .unwrap();
     }
 
+    /// A running container's root as the host reaches it.
+    pub fn root_of(&self, id: &ContainerId) -> PathBuf {
+        format!("/proc/{}/root", self.engine.state(id).unwrap().pid).into()
+    }
+
     pub fn logs(&self, id: &ContainerId) -> String {
         let mut text = String::new();
         let mut sink = |e: &berth_engine::LogEntry| {

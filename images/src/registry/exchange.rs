@@ -366,6 +366,7 @@ impl Repository {
 
     /// Sends; waits for the headers as long as configured, for a body being sent as long as it takes.
     async fn send(&self, request: RequestBuilder, method: &Method, url: &Url) -> Result<Response, Error> {
+        log::debug!("{method} {}", shown(url));
         let transport = |source: reqwest::Error| Error::Transport {
             method: method.to_string(),
             url: shown(url),

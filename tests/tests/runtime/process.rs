@@ -119,3 +119,22 @@ fn limits_sysctls_names_and_times() {
         "{text}"
     );
 }
+
+#[test]
+fn a_missing_working_directory_is_made_in_the_root() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let mut bundle = Bundle::new(&["pwd"]);
+    bundle.config["process"]["cwd"] = json!("/made/here");
+    assert_eq!(bundle.verb(&["run"]).ok(), "/made/here");
+    // A link of the image leads to a place in the image.
+    let outside = bundle.path().join("outside");
+    std::os::unix::fs::symlink(&outside, bundle.rootfs().join("link")).expect("link");
+    bundle.config["process"]["cwd"] = json!("/link/below");
+    let _ = bundle.verb(&["run"]).ok();
+    assert!(!outside.exists());
+    let inside = bundle.rootfs().join(outside.strip_prefix("/").expect("absolute"));
+    assert!(inside.join("below").is_dir());
+    bundle.assert_clean();
+}

@@ -21,6 +21,8 @@ pub struct Plan {
     /// `/dev` is the container's own; a bind mount of a foreign one is left as it is.
     pub(super) own_dev: bool,
     pub(super) terminal: bool,
+    /// `process.cwd`, made when the image has nothing there.
+    pub(super) cwd: Option<PathBuf>,
     pub(super) masked: Vec<PathBuf>,
     pub(super) read_only_paths: Vec<PathBuf>,
     /// The container sees its own cgroup as the root of each hierarchy.
@@ -145,6 +147,7 @@ impl Plan {
                 .as_ref()
                 .and_then(|p| p.terminal())
                 .unwrap_or(false),
+            cwd: spec.process().as_ref().map(|p| p.cwd().clone()),
             masked: paths(linux.map(|l| l.masked_paths()), "linux.maskedPaths")?,
             read_only_paths: paths(linux.map(|l| l.readonly_paths()), "linux.readonlyPaths")?,
             cgroup_namespace: namespace(LinuxNamespaceType::Cgroup).is_some(),

@@ -9,6 +9,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::mounts::{self, Deferred, attach_fd};
 use super::plan::initial_propagation;
+use super::resolve::{self, Place};
 use super::{Console, Error, Plan, Result, console, devices};
 
 /// A root built but not yet entered.
@@ -45,6 +46,10 @@ fn build(plan: &Plan) -> Result<Mounted> {
     } else {
         None
     };
+    if let Some(cwd) = plan.cwd.as_deref().filter(|cwd| *cwd != Path::new("/")) {
+        // As runc does. Where it cannot be made, a volume that is read-only for one, entering it says why.
+        let _ = resolve::open_or_create(root.as_fd(), cwd, Place::Dir);
+    }
     // Last: device nodes and mount points inside a read-only tmpfs had to be made first.
     deferred.apply()?;
     Ok(Mounted { root, console })

@@ -1,0 +1,133 @@
+//! `events`.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::fixture::{berth, remove_all};
+
+#[test]
+fn the_past_is_told_and_filtered() {
+    let Some(berth) = berth() else { return };
+    let _ = berth
+        .run(["run", "--rm", "--name", "brief", "-l", "k=v", "busybox", "true"])
+        .ok();
+    let _ = berth.run(["volume", "create", "data"]).ok();
+    let events = |flags: &[&str]| {
+        let bounds = [
+            "events",
+            "--since",
+            "1h",
+            "--until",
+            "0s",
+            "--format",
+            "{{.Action}}",
+        ];
+        berth.run(bounds.iter().chain(flags)).ok().replace('\n', " ")
+    };
+    assert_eq!(
+        events(&["--filter", "type=container", "--filter", "container=brief"]),
+        "create start die destroy"
+    );
+    assert_eq!(events(&["--filter", "type=volume"]), "create");
+    assert_eq!(events(&["--filter", "event=die"]), "die");
+    let json = berth
+        .run([
+            "events",
+            "--since",
+            "1h",
+            "--until",
+            "0s",
+            "--filter",
+            "event=die",
+            "--format",
+            "json",
+        ])
+        .ok();
+    let die: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(die["Actor"]["Attributes"]["exitCode"], "0");
+    assert_eq!(die["Actor"]["Attributes"]["name"], "brief");
+    let line = berth
+        .run([
+            "events",
+            "--since",
+            "1h",
+            "--until",
+            "0s",
+            "--filter",
+            "event=die",
+        ])
+        .ok();
+    assert!(
+        line.contains(" container die ") && line.contains("name=brief"),
+        "{line}"
+    );
+    assert_ne!(
+        berth
+            .run(["events", "--until", "0s", "--filter", "nonsense=1"])
+            .code,
+        0
+    );
+}
+
+#[test]
+fn the_present_is_told_as_it_happens() {
+    let Some(berth) = berth() else { return };
+    let mut follower = berth
+        .command(["events", "--format", "{{.Action}} {{.Actor.Attributes.name}}"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start berth");
+    let mut lines = BufReader::new(follower.stdout.take().expect("a pipe")).lines();
+    // Until the follower listens nothing is told; so make events until one is.
+    let (told, heard) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        while let Some(Ok(line)) = lines.next() {
+            if told.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    crate::fixture::eventually("the first event is heard", || {
+        let _ = berth.run(["volume", "create", "probe"]).code;
+        heard.try_recv().is_ok()
+    });
+    let _ = berth
+        .run(["create", "--name", "box", "busybox", "sleep", "600"])
+        .ok();
+    for verb in ["start", "pause", "unpause"] {
+        let _ = berth.run([verb, "box"]).ok();
+    }
+    let _ = berth.run(["rename", "box", "crate"]).ok();
+    let _ = berth.run(["kill", "crate"]).ok();
+    let _ = berth.run(["wait", "crate"]).ok();
+    let _ = berth.run(["rm", "crate"]).ok();
+    let mut seen = Vec::new();
+    while !seen.iter().any(|line: &String| line.starts_with("destroy")) {
+        let patience = std::time::Duration::from_secs(30);
+        let line = heard
+            .recv_timeout(patience)
+            .unwrap_or_else(|_| panic!("after {seen:?}"));
+        if line.contains("box") || line.contains("crate") {
+            seen.push(line);
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            "create box",
+            "start box",
+            "pause box",
+            "unpause box",
+            "rename crate",
+            "kill crate",
+            "die crate",
+            "destroy crate"
+        ]
+    );
+    follower.kill().expect("kill the follower");
+    let _ = follower.wait();
+    reader.join().expect("the reader ends with the pipe");
+    remove_all(&berth);
+}
