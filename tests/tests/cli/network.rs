@@ -140,6 +140,14 @@ fn networks_host_none_and_anothers() {
 }
 
 #[test]
+fn a_container_without_network_makes_nothing_on_the_host() {
+    let Some(berth) = berth() else { return };
+    sleeping(&berth, "alone", &["--network", "none"]);
+    assert_eq!(berth.network().left(), Vec::<String>::new());
+    remove_all(&berth);
+}
+
+#[test]
 fn resolver_hosts_and_addresses() {
     let Some(berth) = berth() else { return };
     let flags = [

@@ -195,7 +195,7 @@ fn objects_that_are_missing_say_what_there_is() {
         let failed = berth.run(verb.iter().chain(&["no-such"]));
         assert_eq!(failed.code, 1, "{verb:?}: {}", failed.stderr);
         assert!(
-            failed.stderr.contains("no such container: no-such") && failed.stderr.contains("berth ps -a"),
+            failed.stderr.contains("no such container: no-such") && failed.stderr.contains("berth ps --all"),
             "{verb:?}: {}",
             failed.stderr
         );
