@@ -10,6 +10,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::Images;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::Record;
 use crate::manifest::{Descriptor, MANIFEST_BYTES_MAX, Manifest};
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
@@ -19,7 +20,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 impl Images {
     /// Pushes the image named `reference` to its registry; returns the digest it has there. Blocks like
-    /// [`Images::pull`].
+    /// [`Images::pull`]. Of an image that came out of an index this is the manifest of the platform that was pulled: the
+    /// others are not here, and an index without them would lead nowhere.
     ///
     /// # Errors
     /// [`Error::NotFound`], or whatever the registry or the network does wrong.
@@ -29,6 +31,12 @@ impl Images {
         let (manifest, _) = self.documents(&record)?;
         let bytes = self.content.read(&record.manifest.digest, MANIFEST_BYTES_MAX)?;
         let elsewhere = self.repositories_beside(reference)?;
+        if record.target.digest != record.manifest.digest {
+            progress.message(&format!(
+                "{reference}: only {} of its platforms is here and is pushed, by itself",
+                self.resolve(&reference.canonical())?.platform
+            ));
+        }
         self.block_on(async {
             let failed = |e| match e {
                 registry::Error::Store(own) => *own,
@@ -65,6 +73,18 @@ impl Images {
         let pinned = reference.at_digest(&digest);
         self.bind(Some(&pinned), &record.manifest, &record.manifest, &record.config)?;
         Ok(digest)
+    }
+
+    /// Every tag of the repository of `reference` that is here.
+    ///
+    /// # Errors
+    /// A damaged store.
+    pub fn tags(&self, reference: &Reference) -> Result<Vec<Reference>> {
+        let tagged = self.records()?.into_iter().filter(Record::is_tagged);
+        let named = tagged.filter_map(|record| record.reference());
+        Ok(named
+            .filter(|other| other.repository() == reference.repository())
+            .collect())
     }
 
     async fn push_blob(

@@ -156,3 +156,122 @@ fn an_index_gives_the_platform_asked_for() {
         "{wrong:?}"
     );
 }
+
+/// Puts an index of these images of the registry's repository under `tag`.
+fn put_index(registry: &Registry, repository: &str, tag: &str, platforms: &[(&str, &str)]) {
+    let manifests: Vec<serde_json::Value> = platforms
+        .iter()
+        .map(|(tag, architecture)| {
+            let image = format!("docker://{}/{repository}:{tag}", registry.host());
+            // A manifest may end with a line feed, which counts.
+            let count = format!("skopeo inspect --raw --tls-verify=false {image} | wc -c");
+            let size: u64 = run("sh", &["-c", &count])
+                .trim()
+                .parse()
+                .expect("wc prints a number");
+            let digest = run(
+                "skopeo",
+                &["inspect", "--tls-verify=false", "--format", "{{.Digest}}", &image],
+            );
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            let platform = serde_json::json!({"os": "linux", "architecture": architecture});
+            serde_json::json!({"mediaType": media_type, "digest": digest, "size": size, "platform": platform})
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.index.v1+json";
+    let index =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests}).to_string();
+    let url = format!("http://{}/v2/{repository}/manifests/{tag}", registry.host());
+    let header = format!("Content-Type: {media_type}");
+    run(
+        "curl",
+        &["-fsS", "-X", "PUT", "-H", &header, "--data-binary", &index, &url],
+    );
+}
+
+fn raw_manifest(image: &str) -> String {
+    run("skopeo", &["inspect", "--raw", "--tls-verify=false", image])
+}
+
+#[test]
+fn of_an_index_what_is_here_is_pushed_and_said() {
+    if !require(&NEEDS) || !require(&[Need::Program("curl")]) {
+        return;
+    }
+    let (berth, registry) = (Berth::new(), Registry::start());
+    let scratch = berth.scratch();
+    for architecture in ["amd64", "arm64"] {
+        let directory = scratch.join(architecture);
+        let layout = layout(&directory, &[architecture]);
+        let latest = format!("{}:latest", text(&layout));
+        run(
+            "umoci",
+            &["config", "--image", &latest, "--architecture", architecture],
+        );
+        registry.push_with_skopeo(&oci(&layout), &format!("multi:{architecture}"));
+    }
+    put_index(
+        &registry,
+        "multi",
+        "both",
+        &[("amd64", "amd64"), ("arm64", "arm64")],
+    );
+    let host = registry.host();
+    let both = format!("{host}/multi:both");
+    let _ = berth.run(["pull", "-q", "--platform", "linux/arm64", &both]).ok();
+    let target = format!("{host}/again:1");
+    let _ = berth.run(["tag", &both, &target]).ok();
+
+    let wrong = berth.run(["push", "--platform", "linux/amd64", &target]);
+    assert_eq!(wrong.code, 1, "{wrong:?}");
+    for word in [target.as_str(), "linux/amd64", "linux/arm64"] {
+        assert!(wrong.stderr.contains(word), "{word}: {}", wrong.stderr);
+    }
+    let pushed = berth.run(["push", "--platform", "linux/arm64", &target]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert!(
+        pushed.stderr.contains("only linux/arm64 of its platforms"),
+        "{}",
+        pushed.stderr
+    );
+    assert_eq!(
+        raw_manifest(&format!("docker://{target}")),
+        raw_manifest(&format!("docker://{host}/multi:arm64")),
+        "the manifest as it was pulled"
+    );
+}
+
+#[test]
+fn all_tags_of_a_repository_are_pushed_and_no_other() {
+    if !require(&NEEDS) {
+        return;
+    }
+    let (berth, registry) = (Berth::new(), Registry::start());
+    let layout = layout(berth.scratch(), &["one"]);
+    let source = registry.push_with_skopeo(&oci(&layout), "in:1");
+    let _ = berth.run(["pull", "-q", &source]).ok();
+    let out = format!("{}/out", registry.host());
+    for name in [format!("{out}:1"), format!("{out}:2"), format!("{out}/below:3")] {
+        let _ = berth.run(["tag", &source, &name]).ok();
+    }
+    let said = berth.run(["push", "--quiet", "--all-tags", &out]).ok();
+    assert_eq!(said, format!("{out}:1\n{out}:2"));
+    let listed = run(
+        "skopeo",
+        &["list-tags", "--tls-verify=false", &format!("docker://{out}")],
+    );
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("skopeo prints JSON");
+    let mut tags: Vec<&str> = listed["Tags"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|tag| tag.as_str())
+        .collect();
+    tags.sort_unstable();
+    assert_eq!(tags, ["1", "2"]);
+
+    let one = berth.run(["push", "--all-tags", &format!("{out}:1")]);
+    assert!(one.code == 1 && one.stderr.contains("out:1"), "{one:?}");
+    let none = berth.run(["push", "--all-tags", &format!("{}/nothing", registry.host())]);
+    assert!(none.code == 1 && none.stderr.contains("/nothing"), "{none:?}");
+}
