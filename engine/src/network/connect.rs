@@ -36,6 +36,10 @@ pub fn connect(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result
 }
 
 fn join(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<EndpointStatus> {
+    endpoint
+        .aliases
+        .iter()
+        .try_for_each(|alias| names::validate(alias))?;
     let network = store::find(paths, &endpoint.network)?;
     let mut record = attached(paths, container_id, &network.name)?;
     if record.endpoints.iter().any(|other| other.network == network.name) {

@@ -242,7 +242,10 @@ impl Responder {
             return self.close(token);
         };
         for question in questions {
-            self.ask(&question, Asker::Tcp(token), now);
+            // One before may have been the end of it.
+            if self.clients.contains_key(&token) {
+                self.ask(&question, Asker::Tcp(token), now);
+            }
         }
         self.settle(token);
     }

@@ -213,6 +213,29 @@ fn a_question_of_any_length_is_not_kept() {
 }
 
 #[test]
+fn what_follows_an_answer_on_a_connection_is_not_asked() {
+    as_host(|host| {
+        let upstream = Resolver::knowing(FIRST, [192, 0, 2, 80]);
+        host_asks(host, &[FIRST]);
+        let a = host.attach("aaaa");
+        let shim = Shim::serve(host, "aaaa");
+        let netns = a.netns.clone();
+        inside(&netns, || {
+            let question = question("www.example.com", RecordType::A).to_vec().unwrap();
+            let mut response = question.clone();
+            response[2] |= 0x80;
+            let mut stream = tcp();
+            stream
+                .write_all(&[framed(&response), framed(&question)].concat())
+                .unwrap();
+            read_message(&mut stream).expect_err("closed");
+        });
+        still_answers(&a.netns, &shim);
+        assert!(upstream.asked().is_empty());
+    });
+}
+
+#[test]
 fn who_never_reads_is_closed() {
     as_host(|host| {
         Resolver::start(FIRST, |asked| vec![super::forward::large(asked, 50_000)]);

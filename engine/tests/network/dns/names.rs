@@ -100,6 +100,28 @@ fn names_of_other_networks_are_not_visible() {
     });
 }
 
+/// A name that cannot be asked for is refused, not forgotten.
+#[test]
+fn a_name_nobody_could_ask_for_is_refused() {
+    as_host(|host| {
+        host.create("red", false, None);
+        host.attach("aaaa");
+        let long = "x".repeat(64);
+        for alias in ["a b", "", "a..b", ".a", "a\n", "ä", long.as_str()] {
+            let endpoint = network::Endpoint {
+                network: "red".into(),
+                aliases: vec!["good".into(), alias.into()],
+                ..network::Endpoint::default()
+            };
+            let error = network::connect(&host.paths, "aaaa", &endpoint).unwrap_err();
+            assert!(matches!(error, network::Error::Alias(_)), "{alias:?}: {error}");
+        }
+        let (endpoints, _) = network::inspect(&host.paths, "aaaa").unwrap().unwrap();
+        assert_eq!(endpoints.len(), 1);
+        network::detach(&host.paths, "aaaa").unwrap();
+    });
+}
+
 #[test]
 fn a_container_may_serve_names_itself() {
     as_host(|host| {
