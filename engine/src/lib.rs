@@ -22,6 +22,7 @@ mod create;
 mod engine;
 mod inspect;
 mod list;
+mod membership;
 mod names;
 mod reconcile;
 mod record;

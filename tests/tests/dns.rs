@@ -259,6 +259,66 @@ fn files_start_from_the_hosts_as_dockers_do() {
 }
 
 #[test]
+fn a_network_joined_later_is_in_hosts_while_it_lasts() {
+    as_host("", "", |berth| {
+        let _ = berth
+            .run(["network", "create", "--subnet", "10.99.0.0/24", "front"])
+            .ok();
+        let started = [
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--hostname",
+            "web.test",
+            "busybox",
+            "sleep",
+            "600",
+        ];
+        let id = berth.run(started).ok();
+        let hosts = || berth.run(["exec", "web", "cat", "/etc/hosts"]).ok();
+        let before = hosts();
+        let written = [
+            "exec",
+            "web",
+            "sh",
+            "-c",
+            "printf '192.0.2.9\tmine' >> /etc/hosts",
+        ];
+        let _ = berth.run(written).ok();
+        let _ = berth
+            .run(["network", "connect", "--ip", "10.99.0.7", "front", "web"])
+            .ok();
+        // What the container wrote itself stays, and stays a line.
+        let after = hosts();
+        assert_eq!(
+            after,
+            format!("{before}\n192.0.2.9\tmine\n10.99.0.7\tweb.test web")
+        );
+        let _ = berth.run(["network", "disconnect", "front", "web"]).ok();
+        assert_eq!(hosts(), format!("{before}\n192.0.2.9\tmine"));
+        // A join that cannot be written down has not happened.
+        let file = berth.state().join("containers").join(&id).join("hosts");
+        let aside = file.with_file_name("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let refused = berth.run(["network", "connect", "front", "web"]);
+        assert_eq!(refused.code, 1);
+        assert!(refused.stderr.contains("hosts"), "{}", refused.stderr);
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&aside, &file).unwrap();
+        let members = ["network", "inspect", "-f", "{{len .Containers}}", "front"];
+        assert_eq!(berth.run(members).ok(), "0");
+        let refused = berth.run(["network", "connect", "--alias", "a b", "front", "web"]);
+        assert!(
+            refused.code != 0 && refused.stderr.contains("a b"),
+            "{}",
+            refused.stderr
+        );
+    });
+}
+
+#[test]
 fn words_that_would_break_a_line_are_refused() {
     as_host("", "", |berth| {
         for (flag, value) in [

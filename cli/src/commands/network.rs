@@ -4,7 +4,7 @@ use clap::Args;
 use std::net::Ipv4Addr;
 
 use berth_engine::events::Kind;
-use berth_engine::network::{Endpoint, Mac, NetworkOptions, connect as join, disconnect as leave};
+use berth_engine::network::{Endpoint, Mac, NetworkOptions};
 use serde_json::{Value, json};
 
 use crate::container_args::pair_or_key;
@@ -73,7 +73,8 @@ pub struct Connect {
 }
 
 pub fn connect(args: Connect, context: &Context) -> Result<Exit> {
-    let id = context.engine()?.find(&args.container)?;
+    let engine = context.engine()?;
+    let id = engine.find(&args.container)?;
     let network = context.networks()?.get(&args.network)?.name;
     let endpoint = Endpoint {
         network: network.clone(),
@@ -81,7 +82,7 @@ pub fn connect(args: Connect, context: &Context) -> Result<Exit> {
         mac: args.mac_address,
         aliases: args.alias,
     };
-    join(&context.network_paths(), id.as_str(), &endpoint)?;
+    engine.connect(&id, &endpoint)?;
     context.happened(Kind::Network, "connect", &network)?;
     Ok(Exit::Success)
 }
@@ -95,9 +96,10 @@ pub struct Disconnect {
 }
 
 pub fn disconnect(args: Disconnect, context: &Context) -> Result<Exit> {
-    let id = context.engine()?.find(&args.container)?;
+    let engine = context.engine()?;
+    let id = engine.find(&args.container)?;
     let network = context.networks()?.get(&args.network)?.name;
-    leave(&context.network_paths(), id.as_str(), &network)?;
+    engine.disconnect(&id, &network)?;
     context.happened(Kind::Network, "disconnect", &network)?;
     Ok(Exit::Success)
 }

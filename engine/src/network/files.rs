@@ -31,6 +31,18 @@ pub fn hosts(
 ) -> String {
     let mut text = LOOPBACK.to_owned();
     added(&mut text, endpoints, dns);
+    if endpoints.is_empty() {
+        text.push_str(&own_line(Ipv4Addr::LOCALHOST, hostname, domainname));
+    }
+    for endpoint in endpoints {
+        text.push_str(&own_line(endpoint.ip, hostname, domainname));
+    }
+    text
+}
+
+/// The line of `/etc/hosts` for one of the container's own addresses.
+#[must_use]
+pub fn own_line(ip: Ipv4Addr, hostname: &str, domainname: Option<&str>) -> String {
     let mut names = hostname.to_owned();
     if let Some(domain) = domainname.filter(|domain| !domain.is_empty()) {
         names = format!("{names}.{domain}");
@@ -38,13 +50,7 @@ pub fn hosts(
     if let Some((short, _)) = names.clone().split_once('.') {
         names = format!("{names} {short}");
     }
-    if endpoints.is_empty() {
-        line(&mut text, "127.0.0.1", &names);
-    }
-    for endpoint in endpoints {
-        line(&mut text, &endpoint.ip.to_string(), &names);
-    }
-    text
+    format!("{ip}\t{names}\n")
 }
 
 /// `/etc/hosts` of a container with the host's network: the host's. What `--add-host` adds comes first, where it counts

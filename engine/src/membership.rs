@@ -1,0 +1,94 @@
+//! A running container joins a network or leaves one: first the network, then the container's `/etc/hosts`, as docker has
+//! it. Other files need nothing: its name server reads what it is attached to anew for each question.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::engine::Engine;
+use crate::error::{At, Error, Result};
+use crate::id::ContainerId;
+use crate::network::{self, Endpoint, files};
+use crate::{reconcile, record};
+
+/// A longer `/etc/hosts` is the container's own work and left to it.
+const HOSTS_MAX: u64 = 1 << 20;
+
+impl Engine {
+    /// Joins a container to one more network while it runs. On failure it has not joined.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchContainer`], [`Error::Network`], also for a container that does not run, or a failed write.
+    pub fn connect(&self, id: &ContainerId, endpoint: &Endpoint) -> Result<()> {
+        let _lock = record::lock(&self.paths, id)?;
+        reconcile::locked(&self.paths, id)?;
+        let config = record::config(&self.paths, id)?;
+        let paths = reconcile::network_paths(&self.paths);
+        let place = network::connect(&paths, id.as_str(), endpoint).map_err(|e| failed(id, e))?;
+        let line = files::own_line(place.ip, &config.hostname, config.domainname.as_deref());
+        let hosts = self.paths.run_dir(id).join("hosts");
+        if let Err(e) = append(&hosts, &line).at("write", &hosts) {
+            // The first error is the one to tell.
+            let _ = network::disconnect(&paths, id.as_str(), &place.network);
+            return Err(e);
+        }
+        Ok(())
+    }
+
+    /// Takes a container off a network while it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::connect`].
+    pub fn disconnect(&self, id: &ContainerId, network: &str) -> Result<()> {
+        let _lock = record::lock(&self.paths, id)?;
+        reconcile::locked(&self.paths, id)?;
+        let config = record::config(&self.paths, id)?;
+        let paths = reconcile::network_paths(&self.paths);
+        let attached = network::inspect(&paths, id.as_str()).map_err(|e| failed(id, e))?;
+        network::disconnect(&paths, id.as_str(), network).map_err(|e| failed(id, e))?;
+        let places = attached.map(|(places, _)| places).unwrap_or_default();
+        if let Some(place) = places.iter().find(|place| place.network == network) {
+            let line = files::own_line(place.ip, &config.hostname, config.domainname.as_deref());
+            let hosts = self.paths.run_dir(id).join("hosts");
+            remove(&hosts, &line).at("write", &hosts)?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(id: &ContainerId, e: network::Error) -> Error {
+    Error::Network {
+        id: id.short().to_owned(),
+        source: Box::new(e),
+    }
+}
+
+/// In place, for the container has this very file mounted, and after what it may have written itself.
+fn append(hosts: &Path, line: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).append(true).open(hosts)?;
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    let gap = if last == *b"\n" { "" } else { "\n" };
+    file.write_all(format!("{gap}{line}").as_bytes())
+}
+
+fn remove(hosts: &Path, line: &str) -> io::Result<()> {
+    let mut text = Vec::new();
+    File::open(hosts)?.take(HOSTS_MAX + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > HOSTS_MAX {
+        return Ok(());
+    }
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let kept: Vec<u8> = lines
+        .filter(|l| *l != line.as_bytes())
+        .flatten()
+        .copied()
+        .collect();
+    fs::write(hosts, kept)
+}
