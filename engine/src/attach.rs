@@ -86,11 +86,18 @@ pub struct Session {
     socket: OwnedFd,
     options: AttachOptions,
     tty: bool,
+    /// The exit code, when the end came before we were let in.
+    ended: Option<i32>,
 }
 
 impl Session {
     pub(crate) fn new(socket: OwnedFd, options: AttachOptions, tty: bool) -> Session {
-        Session { socket, options, tty }
+        Session {
+            socket,
+            options,
+            tty,
+            ended: None,
+        }
     }
 
     /// Relays until the container ends or the user detaches. Puts the terminal into raw mode when the container has
@@ -100,6 +107,9 @@ impl Session {
     ///
     /// The shim went away, or our output cannot be written.
     pub fn run(self) -> Result<Ended> {
+        if let Some(code) = self.ended {
+            return Ok(Ended::Exited(code));
+        }
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let raw = (self.tty && self.options.stdin)
             .then(|| Raw::enter(stdin.as_fd()))
@@ -253,16 +263,18 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::Wrong`] when it does not run.
+    /// [`Error::Wrong`] when it does not run; [`Error::Shim`] when too many are attached already.
     pub fn attach(&self, id: &ContainerId, options: &AttachOptions) -> Result<Session> {
         let config = self.config(id)?;
         let socket = self.shim(id, &config, "attach to", Verb::Attach)?;
-        let session = Session::new(socket, options.clone(), config.tty);
-        session.ask(&Request::Attach {
+        let request = Request::Attach {
             stdin: options.stdin,
             stdout: options.stdout,
             stderr: options.stderr,
-        })?;
+        };
+        let ended = self.ask(&socket, &config, &request)?;
+        let mut session = Session::new(socket, options.clone(), config.tty);
+        session.ended = ended;
         Ok(session)
     }
 

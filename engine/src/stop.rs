@@ -82,6 +82,10 @@ impl Engine {
     }
 
     /// Blocks until the condition holds; its exit code.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shim`] when too many wait already.
     pub fn wait(&self, id: &ContainerId, condition: WaitCondition) -> Result<i32> {
         let config = self.config(id)?;
         if condition == WaitCondition::Removed {
@@ -91,6 +95,7 @@ impl Engine {
         match self.shim(id, &config, "wait for", Verb::Kill) {
             Ok(socket) => match self.ask(&socket, &config, &Request::Wait { last }) {
                 Ok(Some(code)) => Ok(code),
+                Err(e @ Error::Shim { .. }) => Err(e),
                 // The shim ended between connect and answer: the record is written by then.
                 _ => Ok(self.state(id)?.exit_code),
             },

@@ -132,6 +132,8 @@ fn a_container_that_stops_its_checks_cannot_keep_the_shim_from_obeying() {
             "--network=none",
             "--health-cmd=true",
             "--health-interval=20ms",
+            // One that is stopped as a program is killed then, and the next gets its chance.
+            "--health-timeout=500ms",
             "busybox",
             "sh",
             "-c",

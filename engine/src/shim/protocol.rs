@@ -119,6 +119,10 @@ impl Request {
 }
 
 impl Reply {
+    pub(crate) fn failed(why: String) -> Reply {
+        Reply::Failed(Failure::Other { why })
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         encode(REPLY, self)
     }

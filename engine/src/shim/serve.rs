@@ -220,11 +220,13 @@ impl Shim {
             for i in 0..self.clients.len() {
                 if ready.clients.get(i) == Some(&true) {
                     self.clients[i].flush();
-                    self.hear(i, Some(running), &mut buffer);
+                    if self.clients[i].pending.is_empty() {
+                        self.hear(i, Some(running), &mut buffer);
+                    }
                 }
             }
             if ready.listener {
-                self.accept();
+                self.admit();
             }
             self.reap_clients(Some(running));
             if self.kill_at.is_some_and(|at| Instant::now() >= at) {
@@ -236,9 +238,8 @@ impl Shim {
                     pidfd::wait(&running.init).map_or(crate::reconcile::UNKNOWN_EXIT, pidfd::Exit::code);
                 self.kill_at = None;
                 self.health = None;
-                // Whatever is in the pipes now was written by it; others may hold them open for ever.
-                while self.relay(running, Stream::Stdout, &mut buffer) {}
-                while self.relay(running, Stream::Stderr, &mut buffer) {}
+                self.drain(running, Stream::Stdout, &mut buffer);
+                self.drain(running, Stream::Stderr, &mut buffer);
                 let _ = self.log.finish();
                 return code;
             }
@@ -275,15 +276,24 @@ impl Shim {
             let until = self.deaf_until.map_or(until, |at| at.min(until));
             let left = until.saturating_duration_since(Instant::now());
             let mut fds = vec![PollFd::new(&self.listener, listening)];
-            fds.extend(self.clients.iter().map(|c| PollFd::new(&c.socket, PollFlags::IN)));
+            fds.extend(self.clients.iter().map(|c| {
+                let wanted = if c.pending.is_empty() {
+                    PollFlags::IN
+                } else {
+                    PollFlags::OUT
+                };
+                PollFd::new(&c.socket, wanted)
+            }));
             let _ = rustix::event::poll(&mut fds, Some(&timespec(left)));
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             for (i, _) in ready[1..].iter().enumerate().filter(|(_, r)| **r) {
                 self.clients[i].flush();
-                self.hear(i, None, &mut buffer);
+                if self.clients[i].pending.is_empty() {
+                    self.hear(i, None, &mut buffer);
+                }
             }
             if ready[0] {
-                self.accept();
+                self.admit();
             }
             self.reap_clients(None);
             if self.state.stopped_by_user {

@@ -12,8 +12,16 @@ use super::Shim;
 use crate::shim::lifecycle::Running;
 use crate::shim::protocol::{self, Reply};
 
-/// Clients served at once; more wait in the listen queue.
-const CLIENTS_MAX: usize = 64;
+/// Clients attached or waiting for an end at once; one more is told so.
+const WAITERS_MAX: usize = 64;
+
+/// Beyond those, clients that have asked for the end and wait for it. One more is obeyed, and not told of the end.
+const STOPPERS_MAX: usize = 32;
+
+/// Clients of neither kind. One more takes the place of the one that has been there longest, answered ones first: who only
+/// wants to be heard is heard, however many wait or say nothing.
+const ASKERS_MAX: usize = 32;
+
 /// How long no client is taken in after the kernel had no descriptor or memory for one.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,7 +93,7 @@ impl Client {
 }
 
 impl Shim {
-    /// Takes one client in; false when none waits or none can be.
+    /// Takes one client in; false when none waits at the door or none can be.
     pub(super) fn accept(&mut self) -> bool {
         let flags = rustix::net::SocketFlags::CLOEXEC;
         match rustix::net::accept_with(&self.listener, flags) {
@@ -103,11 +111,47 @@ impl Shim {
     /// What to wait for at the listener.
     pub(super) fn listening(&mut self) -> PollFlags {
         self.deaf_until = self.deaf_until.filter(|until| *until > Instant::now());
-        if self.clients.len() < CLIENTS_MAX && self.deaf_until.is_none() {
+        if self.deaf_until.is_none() {
             PollFlags::IN
         } else {
             PollFlags::empty()
         }
+    }
+
+    /// Makes room and takes one client in.
+    pub(super) fn admit(&mut self) {
+        let asks = |c: &Client| c.waits.is_none() && !c.gone;
+        if self.clients.iter().filter(|c| asks(c)).count() >= ASKERS_MAX {
+            let answered = self.clients.iter().position(|c| asks(c) && c.asked);
+            if let Some(i) = answered.or_else(|| self.clients.iter().position(asks)) {
+                let why = format!("{ASKERS_MAX} others ask at once");
+                self.clients[i].say(&Reply::failed(why).encode());
+                self.clients[i].gone = true;
+            }
+        }
+        self.accept();
+    }
+
+    /// Lets a client wait, if it does not yet.
+    pub(super) fn let_wait(&mut self, i: usize, wait: Wait) -> Result<(), String> {
+        self.wait_among(i, wait, WAITERS_MAX)
+            .ok_or_else(|| format!("{WAITERS_MAX} clients are attached or wait for its end already"))
+    }
+
+    /// Lets a client wait for the end it has asked for.
+    pub(super) fn let_wait_for_stop(&mut self, i: usize) -> Result<(), String> {
+        self.wait_among(i, Wait::Last, WAITERS_MAX + STOPPERS_MAX)
+            .ok_or_else(|| "it is being stopped, and too many wait to be told of its end".to_owned())
+    }
+
+    fn wait_among(&mut self, i: usize, wait: Wait, most: usize) -> Option<()> {
+        let waiting = self.clients.iter().filter(|c| c.waits.is_some()).count();
+        let client = &mut self.clients[i];
+        if client.waits.is_none() && waiting >= most {
+            return None;
+        }
+        client.waits = Some(wait);
+        Some(())
     }
 
     pub(super) fn reap_clients(&mut self, running: Option<&mut Running>) {

@@ -65,11 +65,11 @@ impl Shim {
         }
         let first_client = fds.len();
         for client in &self.clients {
-            let read = if input { none } else { PollFlags::IN };
-            let write = if client.pending.is_empty() {
-                none
+            // Who does not take the answers is asked nothing more: they would pile up here.
+            let (read, write) = if client.pending.is_empty() {
+                (if input { none } else { PollFlags::IN }, none)
             } else {
-                PollFlags::OUT
+                (none, PollFlags::OUT)
             };
             fds.push(PollFd::new(&client.socket, read | write));
         }

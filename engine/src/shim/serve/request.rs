@@ -11,7 +11,7 @@ use crate::container::Status;
 use crate::flags::Signal;
 use crate::record;
 use crate::shim::lifecycle::Running;
-use crate::shim::protocol::{self, Failure, Packet, Reply, Request};
+use crate::shim::protocol::{self, Packet, Reply, Request};
 
 impl Shim {
     pub(super) fn hear(&mut self, i: usize, running: Option<&mut Running>, buffer: &mut [u8]) {
@@ -47,14 +47,19 @@ impl Shim {
                 },
                 _,
             ) => {
-                let client = &mut self.clients[i];
-                (client.stdin, client.stdout, client.stderr) = (*stdin, *stdout, *stderr);
-                client.waits = Some(Wait::Next);
-                Ok(())
+                let let_in = self.let_wait(i, Wait::Next);
+                if let_in.is_ok() {
+                    let client = &mut self.clients[i];
+                    (client.stdin, client.stdout, client.stderr) = (*stdin, *stdout, *stderr);
+                }
+                let_in
             }
             (Request::Wait { last }, _) => {
-                self.clients[i].waits = Some(if *last { Wait::Last } else { Wait::Next });
-                return None;
+                let wait = if *last { Wait::Last } else { Wait::Next };
+                match self.let_wait(i, wait) {
+                    Ok(()) => return None,
+                    refused => refused,
+                }
             }
             (Request::Resize { rows, columns }, Some(running)) => {
                 if let (true, Some(master)) = (self.config.tty, &running.stdout) {
@@ -79,8 +84,10 @@ impl Shim {
             (Request::Stop { signal, timeout }, running) => {
                 self.state.stopped_by_user = true;
                 self.save();
-                self.clients[i].waits = Some(Wait::Last);
-                let running = running?;
+                let told = self.let_wait_for_stop(i);
+                let Some(running) = running else {
+                    return told.err().map(Reply::failed);
+                };
                 if let Ok(seconds) = u64::try_from(*timeout) {
                     self.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
                 }
@@ -90,10 +97,10 @@ impl Shim {
                     let _ = running.container.resume();
                     self.state.status = Status::Running;
                 }
-                if sent.is_ok() {
-                    return None;
+                match sent.and(told) {
+                    Ok(()) => return None,
+                    failed => failed,
                 }
-                sent
             }
             (Request::Pause, Some(running)) if self.state.status == Status::Running => running
                 .container
@@ -121,7 +128,7 @@ impl Shim {
         }
         Some(match outcome {
             Ok(()) => Reply::Done,
-            Err(why) => Reply::Failed(Failure::Other { why }),
+            Err(why) => Reply::failed(why),
         })
     }
 

@@ -5,16 +5,36 @@ use crate::logs::Stream;
 use crate::shim::lifecycle::Running;
 use crate::shim::protocol::{STDERR, STDOUT};
 
+/// More than a terminal holds: 64 KiB of buffers and 4 KiB of its line discipline.
+const TERMINAL_BYTES_MAX: usize = 128 << 10;
+
 impl Shim {
-    /// Takes what a stream has, once; whether there may be more.
-    pub(super) fn relay(&mut self, running: &mut Running, stream: Stream, buffer: &mut [u8]) -> bool {
+    /// Takes what is in a stream at the container's end: it wrote that. Others may hold the stream open and write on for
+    /// ever, so no more is taken than it can hold.
+    pub(super) fn drain(&mut self, running: &mut Running, stream: Stream, buffer: &mut [u8]) {
+        let fd = match stream {
+            Stream::Stdout => &running.stdout,
+            Stream::Stderr => &running.stderr,
+        };
+        let Some(fd) = fd else { return };
+        let mut left = rustix::pipe::fcntl_getpipe_size(fd).unwrap_or(TERMINAL_BYTES_MAX);
+        while left > 0 {
+            match self.relay(running, stream, buffer) {
+                0 => return,
+                taken => left = left.saturating_sub(taken),
+            }
+        }
+    }
+
+    /// Takes what a stream has, once; how many bytes that were.
+    pub(super) fn relay(&mut self, running: &mut Running, stream: Stream, buffer: &mut [u8]) -> usize {
         let (slot, kind) = match stream {
             Stream::Stdout => (&mut running.stdout, STDOUT),
             Stream::Stderr => (&mut running.stderr, STDERR),
         };
-        let Some(fd) = slot else { return false };
+        let Some(fd) = slot else { return 0 };
         buffer[0] = kind;
-        match rustix::io::read(&*fd, &mut buffer[1..]) {
+        match rustix::io::retry_on_intr(|| rustix::io::read(&*fd, &mut buffer[1..])) {
             Ok(n) if n > 0 => {
                 // A full disk loses log lines, never the container.
                 let _ = self.log.write(stream, &buffer[1..=n]);
@@ -25,14 +45,13 @@ impl Shim {
                         client.say(&buffer[..=n]);
                     }
                 }
-                true
+                n
             }
-            Err(rustix::io::Errno::AGAIN) => false,
-            Err(rustix::io::Errno::INTR) => true,
+            Err(rustix::io::Errno::AGAIN) => 0,
             // EIO is a terminal's way of saying end.
             _ => {
                 *slot = None;
-                false
+                0
             }
         }
     }
