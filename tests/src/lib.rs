@@ -20,7 +20,7 @@ pub use registry::Registry;
 pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
-pub use vm::{Vm, VmConfig};
+pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel};
 
 use std::path::PathBuf;
 

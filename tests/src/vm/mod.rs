@@ -48,6 +48,15 @@ pub const CONTAINER_MODULES: &[&str] = &[
 /// What microVMs need: KVM nested in the VM (AMD's, as the emulated CPU), and the file system of their roots.
 pub const MICROVM_MODULES: &[&str] = &["irqbypass", "kvm", "kvm-amd", "tun", "erofs"];
 
+/// Debian's unmodified kernel as its package ships it, a bzImage. Fetched once; blocks meanwhile.
+///
+/// # Panics
+/// When the package cannot be downloaded or unpacked.
+#[must_use]
+pub fn stock_kernel() -> PathBuf {
+    kernel::Kernel::fetch().image
+}
+
 /// A VM to boot.
 #[derive(Clone, Debug)]
 pub struct VmConfig {

@@ -1,0 +1,135 @@
+//! berth-vmm boots Debian's own kernel, in the test VM where KVM can run one.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use berth_tests::{MICROVM_MODULES, Need, Vm, VmConfig, VmOutput, require};
+
+/// Reads commands from the console, as a person at a serial line would type them.
+const INIT: &str = "#!/bin/sh
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+echo guest-is-up
+exec /bin/sh
+";
+
+/// Runs a microVM, types `typed` once its shell is there, and waits for its end. What a person types before that is the
+/// serial driver's to lose.
+fn microvm(vm: &mut Vm, kernel: &str, vcpus: u8, memory_mib: u32, typed: &str) -> VmOutput {
+    let config = format!(
+        r#"{{"boot-source": {{"kernel_image_path": "{kernel}", "initrd_path": "/t/initrd", "boot_args": "console=ttyS0 panic=-1"}},
+            "machine-config": {{"vcpu_count": {vcpus}, "mem_size_mib": {memory_mib}}}}}"#
+    );
+    vm.run_for(
+        &format!(
+            "echo '{config}' >/t/vm.json; rm -f /t/in; mkfifo /t/in
+             timeout 90 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
+             exec 3>/t/in
+             while kill -0 $pid 2>/dev/null && ! grep -q guest-is-up /t/out; do sleep 0.1; done
+             sleep 1; printf '{typed}' >&3
+             wait $pid; code=$?; exec 3>&-; cat /t/out; exit $code"
+        ),
+        Duration::from_secs(180),
+    )
+}
+
+#[test]
+fn debians_kernel_boots_to_a_shell() {
+    if !require(&[
+        Need::Root,
+        Need::Program("qemu-system-x86_64"),
+        Need::Program("busybox"),
+        Need::Program("lz4"),
+    ]) {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a directory");
+    let bzimage = berth_tests::stock_kernel();
+    let vmlinux = scratch.path().join("vmlinux");
+    extract(&bzimage, &vmlinux);
+    let mut vm = Vm::boot(&VmConfig {
+        memory_mib: 2048,
+        files: vec![
+            (berth_tests::binary("berth-vmm"), "/t/berth-vmm".into(), 0o755),
+            (bzimage, "/t/vmlinuz".into(), 0o644),
+            (vmlinux, "/t/vmlinux".into(), 0o644),
+        ],
+        modules: MICROVM_MODULES.to_vec(),
+        ..VmConfig::default()
+    });
+    let setup = format!(
+        "mkdir -p /i/bin /i/proc /i/sys /i/dev && cp /bin/busybox /i/bin && chroot /i /bin/busybox --install -s /bin
+         echo '{INIT}' >/i/init && chmod 755 /i/init && cd /i && find . | cpio -o -H newc >/t/initrd"
+    );
+    let _ = vm.run(&setup).ok();
+
+    for (kernel, vcpus) in [("/t/vmlinuz", 1), ("/t/vmlinux", 4)] {
+        let typed = r"nproc; grep MemTotal /proc/meminfo; poweroff -f\n";
+        let output = microvm(&mut vm, kernel, vcpus, 256, typed);
+        assert_eq!(output.code, 0, "{kernel}: {}", output.stdout);
+        assert!(
+            output.stdout.contains("guest-is-up"),
+            "{kernel}: {}",
+            output.stdout
+        );
+        let lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
+        assert!(
+            lines.contains(&vcpus.to_string().as_str()),
+            "{kernel}: {}",
+            output.stdout
+        );
+    }
+
+    let output = microvm(&mut vm, "/t/vmlinux", 1, 256, r"reboot -f\n");
+    assert_eq!(output.code, 3, "a reset: {}", output.stdout);
+    let output = microvm(&mut vm, "/t/vmlinux", 1, 256, r"echo c >/proc/sysrq-trigger\n");
+    assert_eq!(output.code, 3, "a panic resets: {}", output.stdout);
+
+    for (kernel, words) in [
+        (
+            "/t/nowhere",
+            "kernel /t/nowhere: cannot read it: No such file or directory",
+        ),
+        (
+            "/t/vm.json",
+            "kernel /t/vm.json: it is neither an ELF file nor a bzImage",
+        ),
+    ] {
+        let output = microvm(&mut vm, kernel, 1, 256, "");
+        assert_eq!(output.code, 1, "{}", output.stdout);
+        assert!(output.stdout.contains(words), "{}", output.stdout);
+    }
+    // The kernel fits, the initial file system does not.
+    let _ = vm
+        .run("dd if=/dev/zero of=/t/initrd bs=1M count=200 2>/dev/null")
+        .ok();
+    let output = microvm(&mut vm, "/t/vmlinux", 1, 128, "");
+    assert_eq!(output.code, 1, "{}", output.stdout);
+    assert!(
+        output.stdout.contains("initrd /t/initrd: it needs"),
+        "{}",
+        output.stdout
+    );
+}
+
+/// The ELF file inside a bzImage, by `lz4`: not with the code that is tested here.
+fn extract(bzimage: &Path, to: &Path) {
+    let image = std::fs::read(bzimage).expect("the kernel");
+    let word =
+        |at: usize| usize::try_from(u32::from_le_bytes(image[at..at + 4].try_into().unwrap())).unwrap();
+    let from = (usize::from(image[0x1f1]) + 1) * 512 + word(0x248);
+    // The last four bytes are the unpacked length.
+    let packed = to.with_extension("lz4");
+    std::fs::write(&packed, &image[from..from + word(0x24c) - 4]).expect("the payload");
+    let unpacked = Command::new("lz4")
+        .args(["-dc"])
+        .arg(&packed)
+        .output()
+        .expect("lz4");
+    assert!(
+        unpacked.status.success(),
+        "{}",
+        String::from_utf8_lossy(&unpacked.stderr)
+    );
+    std::fs::write(to, unpacked.stdout).expect("the kernel");
+}

@@ -1,0 +1,171 @@
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, sleep and reset.
+//!
+//! ```text
+//! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
+//!               └─► MADT              processors and I/O APIC
+//! ```
+
+use acpi_tables::fadt::{FADTBuilder, Flags};
+use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
+use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
+use acpi_tables::rsdp::Rsdp;
+use acpi_tables::sdt::Sdt;
+use acpi_tables::xsdt::XSDT;
+use acpi_tables::{Aml, aml};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::layout;
+use crate::devices::power::{RESET_AT, RESET_VALUE, S5};
+use crate::devices::serial::SERIAL_LEN;
+use crate::error::{Error, Result};
+
+const OEM: [u8; 6] = *b"BERTH ";
+const OEM_TABLE: [u8; 8] = *b"BERTHVMM";
+const REVISION: u32 = 1;
+/// Tables begin here, behind the root pointer.
+const TABLES: u64 = layout::RSDP + 64;
+const SDT_HEADER: usize = 36;
+
+/// Writes all tables for `vcpus` processors.
+pub(crate) fn write(memory: &GuestMemoryMmap, vcpus: u8) -> Result<()> {
+    let mut writer = Writer { memory, next: TABLES };
+    let dsdt = writer.put(&dsdt(vcpus))?;
+    let fadt = writer.put(&bytes(&fadt(dsdt)))?;
+    let madt = writer.put(&bytes(&madt(vcpus)))?;
+    let mut xsdt = XSDT::new(OEM, OEM_TABLE, REVISION);
+    xsdt.add_entry(fadt);
+    xsdt.add_entry(madt);
+    let xsdt = writer.put(&bytes(&xsdt))?;
+    let rsdp = bytes(&Rsdp::new(OEM, xsdt));
+    memory
+        .write_slice(&rsdp, GuestAddress(layout::RSDP))
+        .map_err(Error::write("the root of ACPI"))
+}
+
+fn bytes(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
+
+/// Puts tables one behind the other.
+struct Writer<'a> {
+    memory: &'a GuestMemoryMmap,
+    next: u64,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, table: &[u8]) -> Result<u64> {
+        let at = self.next;
+        self.next = (at + table.len() as u64).next_multiple_of(16);
+        assert!(
+            self.next <= layout::ACPI_END,
+            "32 processors' tables take a hundredth of the area"
+        );
+        self.memory
+            .write_slice(table, GuestAddress(at))
+            .map_err(Error::write("ACPI tables"))?;
+        Ok(at)
+    }
+}
+
+fn fadt(dsdt: u64) -> acpi_tables::fadt::FADT {
+    let port = |offset: u8| {
+        let address = u64::from(layout::POWER_PORT) + u64::from(offset);
+        GAS::new(AddressSpace::SystemIo, 8, 0, AccessSize::ByteAccess, address)
+    };
+    let mut fadt = FADTBuilder::new(OEM, OEM_TABLE, REVISION)
+        .dsdt_64(dsdt)
+        .flag(Flags::HwReducedAcpi)
+        .flag(Flags::ResetRegSup)
+        .flag(Flags::PwrButton)
+        .flag(Flags::SlpButton)
+        .flag(Flags::Headless);
+    fadt.sleep_control_reg = port(0);
+    fadt.sleep_status_reg = port(1);
+    fadt.reset_reg = port(RESET_AT);
+    fadt.reset_value = RESET_VALUE;
+    // IAPC_BOOT_ARCH (ACPI 6.5 §5.2.9.3): no VGA, no CMOS clock; the keyboard controller is there.
+    fadt.iapc_boot_arch = (1 << 1 | 1 << 2 | 1 << 5).into();
+    fadt.finalize()
+}
+
+fn madt(vcpus: u8) -> MADT {
+    let local = LocalInterruptController::Address(layout::LOCAL_APIC);
+    let mut madt = MADT::new(OEM, OEM_TABLE, REVISION, local);
+    for id in 0..vcpus {
+        madt.add_structure(ProcessorLocalApic::new(id, id, EnabledStatus::Enabled));
+    }
+    madt.add_structure(IoApic::new(0, layout::IO_APIC, 0));
+    madt
+}
+
+fn dsdt(vcpus: u8) -> Vec<u8> {
+    let names: Vec<String> = (0..vcpus).map(|id| format!("C{id:03}")).collect();
+    let hid = aml::Name::new("_HID".into(), &"ACPI0007");
+    let uids: Vec<aml::Name> = (0..vcpus).map(|id| aml::Name::new("_UID".into(), &id)).collect();
+    let processors: Vec<aml::Device> = names
+        .iter()
+        .zip(&uids)
+        .map(|(name, uid)| aml::Device::new(name.as_str().into(), vec![&hid, uid]))
+        .collect();
+
+    let ports = u8::try_from(SERIAL_LEN).expect("8 ports");
+    // An edge, as the line of a PC's COM1 is.
+    let line = aml::Interrupt::new(true, true, false, false, layout::SERIAL_IRQ);
+    let registers = aml::IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 0, ports);
+    let resources = aml::ResourceTemplate::new(vec![&line, &registers]);
+    let serial = [
+        aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501")),
+        aml::Name::new("_UID".into(), &aml::ZERO),
+        aml::Name::new("_CRS".into(), &resources),
+    ];
+    let com1 = aml::Device::new(
+        "COM1".into(),
+        serial.iter().map(|name| name as &dyn Aml).collect(),
+    );
+    let mut devices: Vec<&dyn Aml> = processors.iter().map(|p| p as &dyn Aml).collect();
+    devices.push(&com1);
+    let mut body = bytes(&aml::Scope::new("_SB_".into(), devices));
+    aml::Name::new("_S5_".into(), &aml::Package::new(vec![&S5])).to_aml_bytes(&mut body);
+
+    let length = u32::try_from(SDT_HEADER).expect("36");
+    let mut table = Sdt::new(*b"DSDT", length, 6, OEM, OEM_TABLE, REVISION);
+    table.append_slice(&body);
+    table.as_slice().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sums_to_zero(table: &[u8]) -> bool {
+        table.iter().fold(0_u8, |sum, byte| sum.wrapping_add(*byte)) == 0
+    }
+
+    #[test]
+    fn tables_hang_together() {
+        let memory = crate::memory::map(16).unwrap();
+        write(&memory, 32).unwrap();
+        let read = |at: u64, length: usize| {
+            let mut bytes = vec![0; length];
+            memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
+            bytes
+        };
+        let table = |at: u64| {
+            let length = u32::from_le_bytes(read(at + 4, 4).try_into().unwrap());
+            read(at, usize::try_from(length).unwrap())
+        };
+        let pointer = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+        let rsdp = read(layout::RSDP, 36);
+        assert!(rsdp.starts_with(b"RSD PTR ") && sums_to_zero(&rsdp[..20]) && sums_to_zero(&rsdp));
+        let xsdt = table(pointer(&rsdp, 24));
+        assert!(xsdt.starts_with(b"XSDT") && sums_to_zero(&xsdt));
+        let (fadt, madt) = (table(pointer(&xsdt, 36)), table(pointer(&xsdt, 44)));
+        assert!(fadt.starts_with(b"FACP") && sums_to_zero(&fadt));
+        assert!(madt.starts_with(b"APIC") && sums_to_zero(&madt));
+        assert_eq!(madt.len(), 44 + 32 * 8 + 12);
+        let dsdt = table(pointer(&fadt, 140));
+        assert!(dsdt.starts_with(b"DSDT") && sums_to_zero(&dsdt));
+    }
+}

@@ -1,0 +1,9 @@
+//! x86-64: where everything lies, and the state a kernel expects its processors in.
+
+pub mod layout;
+
+pub(crate) mod acpi;
+pub(crate) mod cpuid;
+pub(crate) mod registers;
+pub(crate) mod reset_vector;
+pub(crate) mod zero_page;

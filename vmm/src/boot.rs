@@ -1,0 +1,99 @@
+//! The recipe: a configuration becomes a machine that only has to be let run.
+
+use std::sync::{Arc, Mutex};
+
+use kvm_ioctls::VcpuFd;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::arch::x86_64::{acpi, cpuid, layout, registers, reset_vector, zero_page};
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::devices::power::{AcpiPower, I8042_LEN, KeyboardController, POWER_LEN};
+use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
+use crate::error::{Error, Result};
+use crate::vm::Vm;
+use crate::{kvm, loader, memory};
+
+/// A machine whose processors stand at their first instruction.
+pub struct Machine {
+    pub(crate) vcpus: Vec<VcpuFd>,
+    pub(crate) ports: Arc<Bus>,
+    pub(crate) mmio: Arc<Bus>,
+    pub(crate) serial: Arc<Mutex<SerialPort>>,
+    /// Keeps guest memory mapped for as long as the processors may run. Dropped last.
+    pub(crate) _vm: Vm,
+}
+
+/// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system.
+///
+/// # Errors
+///
+/// Any [`Error`]; what was made goes with it.
+pub fn boot(config: &Config, console: Output) -> Result<Machine> {
+    let kvm = kvm::open()?;
+    let memory = memory::map(config.memory_mib)?;
+    let entry = load(config, &memory)?;
+    acpi::write(&memory, config.vcpus)?;
+    registers::write_tables(&memory)?;
+    reset_vector::write(&memory)?;
+    let vm = Vm::new(&kvm, memory)?;
+
+    let serial = SerialPort::new(Line(vm.line(layout::SERIAL_IRQ)?), console);
+    let serial = Arc::new(Mutex::new(serial));
+    let mut ports = Bus::default();
+    ports.attach(layout::SERIAL_PORT.into(), SERIAL_LEN, serial.clone());
+    let keyboard = Arc::new(Mutex::new(KeyboardController));
+    ports.attach(layout::I8042_PORT.into(), I8042_LEN, keyboard);
+    let power = Arc::new(Mutex::new(AcpiPower));
+    ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
+
+    let table = cpuid::supported(&kvm)?;
+    let mut vcpus = Vec::with_capacity(config.vcpus.into());
+    for id in 0..config.vcpus {
+        let vcpu = vm
+            .fd
+            .create_vcpu(id.into())
+            .map_err(Error::kvm("create a virtual processor"))?;
+        vcpu.set_cpuid2(&cpuid::of_vcpu(table.clone(), id, config.vcpus))
+            .map_err(Error::kvm("tell a processor what it is"))?;
+        registers::set_common(&vcpu)?;
+        if id == 0 {
+            registers::set_entry(&vcpu, entry)?;
+        }
+        vcpus.push(vcpu);
+    }
+    Ok(Machine {
+        vcpus,
+        ports: Arc::new(ports),
+        mmio: Arc::new(Bus::default()),
+        serial,
+        _vm: vm,
+    })
+}
+
+/// Kernel, initial file system, command line and the page that names them; the kernel's entry.
+fn load(config: &Config, memory: &GuestMemoryMmap) -> Result<u64> {
+    let kernel = loader::kernel(memory, &config.kernel).map_err(|source| Error::Kernel {
+        path: config.kernel.clone(),
+        source,
+    })?;
+    let initrd = match &config.initrd {
+        Some(path) => {
+            let (at, length) = loader::initrd(memory, path, kernel.end).map_err(|source| Error::Initrd {
+                path: path.clone(),
+                source,
+            })?;
+            Some(zero_page::Initrd { at, length })
+        }
+        None => None,
+    };
+    // Checked to be short enough and without a zero inside.
+    let mut cmdline = config.cmdline.clone().into_bytes();
+    cmdline.push(0);
+    memory
+        .write_slice(&cmdline, GuestAddress(layout::CMDLINE))
+        .map_err(Error::write("the command line"))?;
+    let bytes = u64::from(config.memory_mib) * layout::MIB;
+    zero_page::write(memory, bytes, config.cmdline.len(), initrd)?;
+    Ok(kernel.entry)
+}

@@ -1,0 +1,128 @@
+//! The monitor's errors: what was attempted, on what; the source says why.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::exit::Exit;
+use crate::loader;
+
+/// Short for a result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Texts do not repeat their source: print the chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file named by the configuration cannot be read.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The configuration file is not what it should be.
+    #[error("configuration file {}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A value of the configuration cannot be.
+    #[error("{field}: {why}")]
+    Invalid {
+        /// Which one, as the file spells it.
+        field: &'static str,
+        /// Why not.
+        why: String,
+    },
+    /// Something this monitor does not do.
+    #[error("not supported: {what}: {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// `/dev/kvm` cannot be used.
+    #[error("cannot open /dev/kvm (is this a machine with virtualization, and may this user use it?)")]
+    NoKvm(#[source] io::Error),
+    /// KVM lacks something a microVM needs.
+    #[error("this host's KVM lacks {0}")]
+    Lacking(&'static str),
+    /// A KVM call failed.
+    #[error("cannot {operation}")]
+    Kvm {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// Guest memory cannot be had.
+    #[error("cannot map {mib} MiB of guest memory")]
+    Memory {
+        /// How much, in MiB.
+        mib: u32,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something of ours does not fit where the guest expects it.
+    #[error("cannot write {what} to guest memory")]
+    Write {
+        /// What.
+        what: &'static str,
+        /// Why.
+        source: vm_memory::GuestMemoryError,
+    },
+    /// The kernel or the initial file system is refused.
+    #[error("kernel {}", path.display())]
+    Kernel {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: loader::Error,
+    },
+    /// The initial file system is refused.
+    #[error("initrd {}", path.display())]
+    Initrd {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: loader::Error,
+    },
+    /// The event loop or a thread of it failed.
+    #[error("cannot {operation}")]
+    Events {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The status of a process that ends with this.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Error::Syntax { .. } | Error::Invalid { .. } | Error::Unsupported { .. } => {
+                Exit::BadConfiguration
+            }
+            _ => Exit::Failed,
+        }
+    }
+
+    pub(crate) fn kvm(operation: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {
+        move |errno| Error::Kvm {
+            operation,
+            source: io::Error::from_raw_os_error(errno.errno()),
+        }
+    }
+
+    pub(crate) fn write(what: &'static str) -> impl FnOnce(vm_memory::GuestMemoryError) -> Error {
+        move |source| Error::Write { what, source }
+    }
+}

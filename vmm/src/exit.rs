@@ -1,0 +1,63 @@
+//! How a microVM's process ends, and what its exit status says.
+
+use std::process::ExitCode;
+
+/// The end of a microVM. Statuses of failures are Firecracker's, so that what watches it can stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The guest switched itself off (ACPI S5).
+    PoweredOff,
+    /// The guest asked for a reset: `reboot`, or a panic with `panic=` on its command line. A microVM is not started again
+    /// by itself.
+    Reset,
+    /// The guest lost control of a CPU: triple fault, or an instruction KVM cannot run.
+    Crashed,
+    /// The monitor failed while the guest ran, or before.
+    Failed,
+    /// The configuration is refused.
+    BadConfiguration,
+    /// The command line is refused.
+    BadArguments,
+}
+
+impl Exit {
+    /// The process's exit status.
+    #[must_use]
+    pub const fn status(self) -> u8 {
+        match self {
+            Exit::PoweredOff => 0,
+            Exit::Failed => 1,
+            Exit::Reset => 3,
+            Exit::Crashed => 4,
+            Exit::BadConfiguration => 152,
+            Exit::BadArguments => 153,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        exit.status().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_ends_look_alike() {
+        let all = [
+            Exit::PoweredOff,
+            Exit::Reset,
+            Exit::Crashed,
+            Exit::Failed,
+            Exit::BadConfiguration,
+            Exit::BadArguments,
+        ];
+        let mut statuses: Vec<u8> = all.into_iter().map(Exit::status).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        assert_eq!(statuses.len(), all.len());
+    }
+}

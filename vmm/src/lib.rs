@@ -1,0 +1,29 @@
+//! One microVM: a KVM monitor that boots a stock Linux kernel with as few devices as it takes.
+//!
+//! ```text
+//! config ─ checks ─► boot: memory ─► kernel, initrd, command line ─► ACPI ─► vCPUs ─► run: one event loop, a thread a vCPU
+//! ```
+//!
+//! Start at [`boot`], the recipe, and [`arch::x86_64::layout`], the map of guest memory. See docs/vmm.md.
+
+pub mod config;
+mod error;
+pub mod exit;
+
+pub mod boot;
+pub mod run;
+
+mod kvm;
+mod memory;
+mod vcpu;
+mod vm;
+
+pub mod loader;
+
+pub mod arch;
+
+pub mod bus;
+pub mod devices;
+
+pub use error::{Error, Result};
+pub use exit::Exit;

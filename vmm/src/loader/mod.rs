@@ -1,0 +1,185 @@
+//! Kernels and initial file systems into guest memory.
+//!
+//! ```text
+//! file ─► vmlinux (ELF)  ──────────────────────────────► segments at their physical addresses
+//!      └► bzImage ─ setup header ─► payload ─ unpack ─► vmlinux
+//! ```
+//!
+//! The host unpacks a bzImage: it does so several times faster than the guest, which would do it on one cold processor.
+
+mod bzimage;
+
+use std::fs::File;
+use std::io::{self, Cursor, Read};
+use std::path::Path;
+
+use linux_loader::loader::{self as rust_vmm, KernelLoader};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use crate::arch::x86_64::layout;
+
+/// Larger files are no kernels.
+const IMAGE_MAX: u64 = 512 << 20;
+
+/// Why an image is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot be read.
+    #[error("cannot read it")]
+    Read(#[source] io::Error),
+    /// Larger than any kernel.
+    #[error("it has more than {IMAGE_MAX} bytes")]
+    Large,
+    /// Neither kind of image.
+    #[error("it is neither an ELF file nor a bzImage")]
+    Unknown,
+    /// A bzImage older than the 64-bit protocol, or without a payload to unpack.
+    #[error("its boot protocol is {}.{:02}; 2.08 or later is needed", version >> 8, version & 0xff)]
+    OldProtocol {
+        /// As the header says.
+        version: u16,
+    },
+    /// The header points outside of the file.
+    #[error(
+        "its header says that the payload is at byte {offset} and {length} long, but it has {size} bytes"
+    )]
+    Truncated {
+        /// Where the payload should begin.
+        offset: u64,
+        /// How long it should be.
+        length: u64,
+        /// Of the whole file.
+        size: u64,
+    },
+    /// A compression no code here can undo.
+    #[error("its payload is packed in a way that is not supported (first bytes {0:02x?})")]
+    UnknownPacking([u8; 6]),
+    /// The payload does not unpack.
+    #[error("its payload is damaged")]
+    Damaged(#[source] io::Error),
+    /// The payload unpacks to more than a kernel.
+    #[error("its payload unpacks to more than {IMAGE_MAX} bytes")]
+    Bomb,
+    /// The ELF file is not one that can be loaded.
+    #[error("its ELF headers are refused")]
+    Elf(#[source] rust_vmm::Error),
+    /// It does not fit.
+    #[error("it needs {needed} bytes of memory and the machine has {there} below 3 GiB")]
+    NoRoom {
+        /// What it takes, with what lies before it.
+        needed: u64,
+        /// What there is.
+        there: u64,
+    },
+}
+
+/// Where a kernel was put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its 64-bit entry.
+    pub entry: u64,
+    /// First byte after it.
+    pub end: u64,
+}
+
+/// Loads a kernel. Reads the whole file; unpacking a Debian kernel takes a third of a second.
+///
+/// # Errors
+///
+/// Any [`Error`]. Guest memory may have been written to.
+pub fn kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<Loaded, Error> {
+    let image = read(path)?;
+    if image.starts_with(b"\x7fELF") {
+        return elf(memory, &image);
+    }
+    elf(memory, &bzimage::unpack(&image)?)
+}
+
+fn elf(memory: &GuestMemoryMmap, image: &[u8]) -> Result<Loaded, Error> {
+    let mut image = Cursor::new(image);
+    let high = Some(GuestAddress(layout::HIGH_RAM));
+    let loaded = rust_vmm::Elf::load(memory, None, &mut image, high).map_err(Error::Elf)?;
+    Ok(Loaded {
+        entry: loaded.kernel_load.0,
+        end: loaded.kernel_end,
+    })
+}
+
+/// Puts an initial file system at the end of the memory below the hole, behind `after`. Returns where it begins and its
+/// length.
+///
+/// # Errors
+///
+/// [`Error::Read`], [`Error::Large`] and [`Error::NoRoom`].
+pub fn initrd(memory: &GuestMemoryMmap, path: &Path, after: u64) -> Result<(u64, u64), Error> {
+    let image = read(path)?;
+    let length = image.len() as u64;
+    let there = memory
+        .iter()
+        .map(vm_memory::GuestMemoryRegion::len)
+        .next()
+        .unwrap_or_default();
+    let no_room = Error::NoRoom {
+        needed: after.saturating_add(length),
+        there,
+    };
+    let Some(at) = there
+        .checked_sub(length)
+        .map(|at| at & !0xfff)
+        .filter(|at| *at >= after)
+    else {
+        return Err(no_room);
+    };
+    memory
+        .write_slice(&image, GuestAddress(at))
+        .map_err(|_| no_room)?;
+    Ok((at, length))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(Error::Read)?;
+    let mut image = Vec::new();
+    file.take(IMAGE_MAX + 1)
+        .read_to_end(&mut image)
+        .map_err(Error::Read)?;
+    if image.len() as u64 > IMAGE_MAX {
+        return Err(Error::Large);
+    }
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_told_apart() {
+        let memory = crate::memory::map(16).unwrap();
+        let load = |bytes: &[u8]| kernel(&memory, file(bytes).path()).unwrap_err();
+        assert!(matches!(load(b""), Error::Unknown));
+        assert!(matches!(load(&[0; 4096]), Error::Unknown));
+        assert!(matches!(load(b"\x7fELF and no more"), Error::Elf(_)));
+        let error = kernel(&memory, Path::new("/nowhere")).unwrap_err();
+        assert!(matches!(error, Error::Read(_)));
+    }
+
+    #[test]
+    fn an_initrd_goes_to_the_end_or_is_refused() {
+        let memory = crate::memory::map(16).unwrap();
+        let small = file(&[7; 5000]);
+        let (at, length) = initrd(&memory, small.path(), 1 << 20).unwrap();
+        assert_eq!((at, length), ((16 << 20) - 8192, 5000));
+        let error = initrd(&memory, small.path(), (16 << 20) - 4096).unwrap_err();
+        assert!(matches!(error, Error::NoRoom { .. }));
+        let large = file(&vec![0; 17 << 20]);
+        let error = initrd(&memory, large.path(), 0).unwrap_err();
+        assert!(error.to_string().contains("17825792"), "{error}");
+    }
+}

@@ -1,0 +1,84 @@
+//! The virtual machine as KVM keeps it: memory slots and the interrupt controllers.
+#![allow(unsafe_code)] // KVM is given an address range to treat as guest memory
+
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
+use kvm_ioctls::{Kvm, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::arch::x86_64::layout;
+use crate::error::{Error, Result};
+
+/// A virtual machine and its memory.
+pub(crate) struct Vm {
+    pub(crate) fd: VmFd,
+    /// Here for as long as the machine is: KVM reads and writes it.
+    pub(crate) memory: GuestMemoryMmap,
+}
+
+impl Vm {
+    pub(crate) fn new(kvm: &Kvm, memory: GuestMemoryMmap) -> Result<Vm> {
+        let fd = kvm
+            .create_vm()
+            .map_err(Error::kvm("create a virtual machine in KVM"))?;
+        let vm = Vm { fd, memory };
+        vm.set_memory()?;
+        vm.set_interrupts()?;
+        Ok(vm)
+    }
+
+    fn set_memory(&self) -> Result<()> {
+        for (slot, region) in (0..).zip(self.memory.iter()) {
+            let fail = |why: &str| Error::Invalid {
+                field: "machine-config.mem_size_mib",
+                why: why.into(),
+            };
+            let host = region
+                .get_host_address(vm_memory::MemoryRegionAddress(0))
+                .map_err(|e| fail(&e.to_string()))?;
+            let entry = kvm_userspace_memory_region {
+                slot,
+                flags: 0,
+                guest_phys_addr: region.start_addr().raw_value(),
+                memory_size: region.len(),
+                userspace_addr: host as u64,
+            };
+            // SAFETY: the range is one map of `self.memory`, which lives as long as `self.fd` and is never remapped; slots
+            // do not overlap, as the regions do not.
+            unsafe { self.fd.set_user_memory_region(entry) }
+                .map_err(Error::kvm("give the machine its memory"))?;
+        }
+        Ok(())
+    }
+
+    fn set_interrupts(&self) -> Result<()> {
+        let tss = usize::try_from(layout::KVM_TSS).expect("a 64-bit host");
+        self.fd
+            .set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(Error::kvm("place KVM's identity map"))?;
+        self.fd
+            .set_tss_address(tss)
+            .map_err(Error::kvm("place KVM's task state"))?;
+        self.fd
+            .create_irq_chip()
+            .map_err(Error::kvm("create the interrupt controllers"))?;
+        // Kernels that do without ACPI's reduced hardware calibrate their clocks with it.
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..kvm_pit_config::default()
+        };
+        self.fd.create_pit2(pit).map_err(Error::kvm("create the timer"))
+    }
+
+    /// An event that raises an interrupt line each time it is written to, without a way through this process.
+    pub(crate) fn line(&self, irq: u32) -> Result<EventFd> {
+        let event = EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(|source| Error::Events {
+            operation: "create an event",
+            source,
+        })?;
+        self.fd
+            .register_irqfd(&event, irq)
+            .map_err(Error::kvm("connect an interrupt line"))?;
+        Ok(event)
+    }
+}
