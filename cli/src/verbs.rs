@@ -84,6 +84,13 @@ pub static VERBS: &[Verb] = &[
         c::push::run
     ),
     verb!("images", "List images", c::images::List, c::images::run),
+    verb!("df", "Show disk usage", c::df::Usage, c::df::run),
+    verb!(
+        "prune",
+        "Remove unused data",
+        c::system_prune::Prune,
+        c::system_prune::run
+    ),
     verb!("login", "Log in to a registry", c::login::Login, c::login::run),
     verb!(
         "logout",

@@ -120,8 +120,23 @@ pub fn inspect(args: Inspect, context: &Context) -> Result<Exit> {
     })
 }
 
+/// The two that are no bridges: name, driver, id.
+const BUILT_IN: [(&str, &str, &str); 2] = [("host", "host", "c"), ("none", "null", "d")];
+
+/// Ids are 64 hex digits; those of the networks that are everywhere the same are too.
+fn built_in_id(digit: &str) -> String {
+    digit.repeat(64)
+}
+
 /// A network in docker's shape.
 pub fn describe(name: &str, context: &Context) -> Result<Value> {
+    let built_in = |(known, _, digit): &&(&str, &str, &str)| name == *known || name == built_in_id(digit);
+    if let Some((name, driver, digit)) = BUILT_IN.iter().find(built_in) {
+        return Ok(json!({
+            "Name": name, "Id": built_in_id(digit), "Created": "1970-01-01T00:00:00Z", "Scope": "local", "Driver": driver,
+            "Internal": false, "Labels": {}, "Containers": {}, "IPAM": {"Driver": "default", "Config": []}, "Options": {},
+        }));
+    }
     let networks = context.networks()?;
     let network = networks.get(name)?;
     let containers: serde_json::Map<String, Value> = networks
@@ -160,7 +175,16 @@ pub struct List {
 
 pub fn list(args: List, context: &Context) -> Result<Exit> {
     let mut rows = Vec::new();
-    'networks: for network in context.networks()?.list()? {
+    let mut networks = context.networks()?.list()?;
+    // Below the default bridge, the first of the list; they are bridges to nothing, but have a row in docker's too.
+    for (name, driver, digit) in BUILT_IN.iter().rev() {
+        let mut network = networks[0].clone();
+        network.name = (*name).into();
+        network.driver = (*driver).into();
+        network.id = built_in_id(digit);
+        networks.insert(1, network);
+    }
+    'networks: for network in networks {
         for Filter { key, value } in &args.filter {
             let holds = match key.as_str() {
                 "name" => network.name.contains(value.as_str()),

@@ -269,3 +269,18 @@ fn user_defined_networks_join_by_name() {
     assert!(taken.stderr.contains("bridge"), "{}", taken.stderr);
     remove_all(&berth);
 }
+
+#[test]
+fn the_networks_that_are_everywhere_have_rows() {
+    let Some(berth) = berth() else { return };
+    let listed = berth
+        .run(["network", "ls", "--format", "{{.Name}} {{.Driver}}"])
+        .ok();
+    assert_eq!(listed, "bridge bridge\nhost host\nnone null");
+    let host = berth
+        .run(["network", "inspect", "-f", "{{.Driver}}", "host"])
+        .ok();
+    assert_eq!(host, "host");
+    let refused = berth.run(["network", "rm", "host"]);
+    assert_ne!(refused.code, 0);
+}
