@@ -85,9 +85,13 @@ impl Images {
     /// # Errors
     /// [`Error::NotFound`], [`Error::AmbiguousId`], or a damaged store.
     pub fn resolve(&self, name: &str) -> Result<Image> {
-        let record = self.find_record(name)?;
-        let mut image = self.load_record(&record)?;
-        image.add_name(&record);
+        self.image(&self.find_record(name)?)
+    }
+
+    /// The image of a record, under its name.
+    pub(crate) fn image(&self, record: &Record) -> Result<Image> {
+        let mut image = self.load_record(record)?;
+        image.add_name(record);
         Ok(image)
     }
 

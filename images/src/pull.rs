@@ -14,7 +14,7 @@ use crate::config::ImageConfig;
 use crate::content::Lock;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::{Image, record_name};
+use crate::image::{Image, Record, record_name};
 use crate::manifest::{self, CONFIG_BYTES_MAX, Descriptor, Manifest, Parsed};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress, Quiet};
@@ -103,7 +103,6 @@ impl Images {
         self.layers.sweep().map_err(layers)?;
         let _hold = self.content.hold()?;
         let chosen = self.block_on(self.fetch(reference, options))?;
-        let record = record_name(reference);
         let name = if reference.digest().is_some() {
             reference.at_digest(&chosen.target.digest)
         } else {
@@ -116,7 +115,13 @@ impl Images {
             reference.clone()
         };
         self.bind(Some(&name), &chosen.target, &chosen.manifest, &chosen.config)?;
-        self.resolve(&record)
+        // Not looked up by its name, which somebody may have removed by now; `_hold` keeps what it meant.
+        self.image(&Record {
+            name: record_name(reference),
+            target: chosen.target,
+            manifest: chosen.manifest,
+            config: chosen.config,
+        })
     }
 
     /// Runs a transfer on a runtime of its own. Dropping the runtime waits for its blocking threads, so the caller may fork

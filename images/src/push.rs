@@ -34,7 +34,7 @@ impl Images {
         if record.target.digest != record.manifest.digest {
             progress.message(&format!(
                 "{reference}: only {} of its platforms is here and is pushed, by itself",
-                self.resolve(&reference.canonical())?.platform
+                self.load_record(&record)?.platform
             ));
         }
         self.block_on(async {

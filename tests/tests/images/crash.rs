@@ -1,4 +1,4 @@
-//! `kill -9` of `berth pull` at any point: the store opens clean, and the next pull finishes.
+//! Processes that die or meet in the store: `kill -9` of `berth pull` at any point, pulls and removals at once.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -94,4 +94,58 @@ fn a_killed_pull_leaves_a_store_that_lists_prunes_and_pulls_again() {
         assert_eq!(berth.run(["images", "--quiet"]).ok().lines().count(), 1, "{what}");
     }
     assert!(killed > 0, "no pull was killed before its end");
+}
+
+#[test]
+fn pulls_and_removals_at_once_leave_a_whole_store() {
+    if !require(&[Need::Root, Need::Program("umoci")]) {
+        return;
+    }
+    const ROUNDS: usize = 40;
+    let berth = Berth::new();
+    let double = Double::new(Content::of_layout(&layout(
+        berth.scratch(),
+        &["one", "two", "three"],
+    )));
+    let image = double.image();
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    assert_eq!(berth.run(["pull", "--quiet", &image]).ok(), image);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                let _ = berth.run(["image", "prune", "--all", "--force"]).ok();
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                let removed = berth.run(["rmi", &image]);
+                let is_fine = removed.code == 0 || removed.stderr.contains("no such image");
+                assert!(is_fine, "{removed:?}");
+            }
+        });
+        scope.spawn(|| {
+            for _ in 0..ROUNDS {
+                let _ = berth.run(["images"]).ok();
+                let _ = berth.run(["system", "df"]).ok();
+            }
+        });
+    });
+    assert_eq!(berth.run(["pull", "--quiet", &image]).ok(), image);
+    for name in ["one", "two", "three"] {
+        let path = unpacked(&berth, name).expect("every layer is there");
+        assert_eq!(
+            std::fs::read_to_string(path).expect("read what was unpacked"),
+            name
+        );
+    }
+    let _ = berth.run(["rmi", &image]).ok();
+    let _ = berth.run(["image", "prune", "--all", "--force"]).ok();
+    for directory in ["images", "layers", "ingest", "blobs/sha256"] {
+        assert_eq!(count(&berth.root().join(directory)), 0, "{directory}");
+    }
 }
