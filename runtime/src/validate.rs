@@ -353,7 +353,7 @@ fn sysctls(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<(String, String
             ));
         };
         if !namespaces.has(needed) {
-            let why = format!("needs a {needed} namespace in linux.namespaces");
+            let why = format!("needs a namespace of type {needed} in linux.namespaces");
             return Err(Error::invalid(field(), why));
         }
         out.push((path, value.clone()));

@@ -20,6 +20,26 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes every descriptor from `first` on; `close_range(2)`.
+///
+/// # Safety
+///
+/// Nothing in this process owns one of them, so it is called first thing in `main`. What the caller of this program left open by
+/// mistake has no owner, and no safe call could name it.
+///
+/// # Errors
+///
+/// `ENOSYS` before Linux 5.9.
+pub unsafe fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: no pointers; that no owner is left with a closed descriptor is the caller's duty above.
+    let rc = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Sets or clears close-on-exec on one descriptor by number.
 ///
 /// # Errors

@@ -267,3 +267,30 @@ fn a_container_ends_although_others_write_to_its_streams() {
     );
     let _ = berth.run(["rm", &id]).ok();
 }
+
+#[test]
+fn what_the_caller_left_open_is_not_kept_open_by_the_shim() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let run = berth.command(["run", "-d", "--network=none", "busybox", "sleep", "600"]);
+    let program = run.get_program().to_owned();
+    // Descriptor 9 is the pipe we read; the container's streams are elsewhere.
+    let mut caller = std::process::Command::new("sh")
+        .args(["-c", "exec 9>&1; \"$@\" > /dev/null", "sh"])
+        .arg(program)
+        .args(run.get_args())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start sh");
+    let mut pipe = caller.stdout.take().expect("piped");
+    assert!(caller.wait().expect("wait").success());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(std::io::Read::read_to_end(&mut pipe, &mut Vec::new())));
+    let end = told.recv_timeout(HANG);
+    let id = berth.run(["ps", "-q"]).ok();
+    let _ = berth.run(["rm", "-f", &id]).ok();
+    end.expect("the pipe ends although the container runs")
+        .expect("read");
+}

@@ -14,10 +14,19 @@ fn main() -> ExitCode {
     if berth_sys::reexec::seal().is_err() {
         return ExitCode::from(125);
     }
+    close_strays();
     // Executed by descriptor, it would be called by the descriptor's number in `ps`. The name is all that can fail.
     let _ = rustix::thread::set_name(c"berth-shim");
     match berth_engine::shim::main(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(125),
     }
+}
+
+/// What berth's own caller left open is not the container's: held for its lifetime, a pipe's reader would never see its end.
+#[allow(unsafe_code)] // closing what nobody owns
+fn close_strays() {
+    // SAFETY: main has opened nothing that is still open, and std owns the standard streams alone. A kernel without the call
+    // leaves things as they are.
+    let _ = unsafe { berth_sys::fds::close_from(3) };
 }

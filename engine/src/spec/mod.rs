@@ -276,12 +276,10 @@ fn custom_seccomp(text: &str, caps: &[String]) -> Result<Option<Value>> {
         source,
     };
     let mut profile: Value = serde_json::from_str(text).map_err(bad)?;
-    let has = |list: &Value| {
-        list.as_array().is_some_and(|l| {
-            l.iter()
-                .any(|c| c.as_str().is_some_and(|c| caps.iter().any(|h| h == c)))
-        })
-    };
+    let held = |cap: &Value| cap.as_str().is_some_and(|c| caps.iter().any(|h| h == c));
+    // As docker reads them: an entry is for who holds all it includes and none it excludes.
+    let all = |list: &Value| list.as_array().is_none_or(|l| l.iter().all(held));
+    let any = |list: &Value| list.as_array().is_some_and(|l| l.iter().any(held));
     let for_arch = |list: &Value| {
         list.as_array()
             .is_none_or(|l| l.is_empty() || l.iter().any(|a| a == "amd64" || a == "x86_64"))
@@ -289,8 +287,8 @@ fn custom_seccomp(text: &str, caps: &[String]) -> Result<Option<Value>> {
     if let Some(calls) = profile.get_mut("syscalls").and_then(Value::as_array_mut) {
         calls.retain(|call| {
             let (includes, excludes) = (&call["includes"], &call["excludes"]);
-            let wanted = includes["caps"].as_array().is_none_or(Vec::is_empty) || has(&includes["caps"]);
-            let unwanted = has(&excludes["caps"])
+            let wanted = all(&includes["caps"]);
+            let unwanted = any(&excludes["caps"])
                 || excludes["arches"]
                     .as_array()
                     .is_some_and(|l| l.iter().any(|a| a == "amd64" || a == "x86_64"));
