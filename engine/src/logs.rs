@@ -79,7 +79,7 @@ fn next_line(reader: &mut BufReader<File>, partial: &mut Vec<u8>) -> std::io::Re
 }
 
 impl Engine {
-    /// Feeds the log to `sink`, oldest first, until its end (or with `follow` the container's) or an error of the sink.
+    /// Feeds the log to `sink`, oldest first, until its end (or with `follow` the container's, or `until`) or an error of the sink.
     pub fn logs(
         &self,
         id: &ContainerId,
@@ -135,7 +135,7 @@ impl Engine {
             sink(&entry).at("write", "the log")?;
         }
         if options.follow {
-            self.follow(id, reader, partial, &fits, sink)
+            self.follow(id, reader, partial, options.until, &fits, sink)
         } else {
             Ok(())
         }
@@ -146,6 +146,7 @@ impl Engine {
         id: &ContainerId,
         mut reader: Option<BufReader<File>>,
         mut partial: Vec<u8>,
+        until: Option<Timestamp>,
         fits: &dyn Fn(&LogEntry) -> bool,
         sink: &mut dyn FnMut(&LogEntry) -> std::io::Result<()>,
     ) -> Result<()> {
@@ -163,7 +164,9 @@ impl Engine {
         rustix::fs::inotify::add_watch(&watch, &dir, events).at("watch", &dir)?;
         loop {
             // Asked before the read: what was written before the end is read after it.
-            let ended = !self.state(id).is_ok_and(|s| s.status.needs_shim());
+            let left = until.map(|until| Timestamp::now().duration_until(until));
+            let ended = left.is_some_and(|left| !left.is_positive())
+                || !self.state(id).is_ok_and(|s| s.status.needs_shim());
             loop {
                 if let Some(open) = &mut reader {
                     while let Some(line) = next_line(open, &mut partial).at("read", &path)? {
@@ -187,7 +190,10 @@ impl Engine {
                 return Ok(());
             }
             // A shim that was killed writes nothing: look at the lock now and then.
-            let wait = rustix::event::Timespec::try_from(Duration::from_secs(2)).expect("two seconds fit");
+            let glance = Duration::from_secs(2);
+            let left = left.and_then(|left| Duration::try_from(left).ok());
+            let wait = left.map_or(glance, |left| left.min(glance));
+            let wait = rustix::event::Timespec::try_from(wait).expect("two seconds fit");
             let _ = rustix::event::poll(
                 &mut [rustix::event::PollFd::new(&watch, rustix::event::PollFlags::IN)],
                 Some(&wait),

@@ -42,9 +42,17 @@ pub fn run(args: Info, context: &Context) -> Result<Exit> {
         "DockerRootDir": context.root,
         "StateDir": context.state,
     });
-    if args.format.is_some() {
-        printer::inspect(vec![value], args.format.as_deref())?;
-        return Ok(Exit::Success);
+    match args.format.as_deref() {
+        None | Some("") => {}
+        // One object, as docker's; a list is for verbs that take names.
+        Some("json") => {
+            printer::line(&value.to_string())?;
+            return Ok(Exit::Success);
+        }
+        format => {
+            printer::inspect(vec![value], format)?;
+            return Ok(Exit::Success);
+        }
     }
     for (key, value) in value.as_object().into_iter().flatten() {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

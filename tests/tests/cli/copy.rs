@@ -267,3 +267,52 @@ fn archives_go_through_pipes() {
     );
     remove_all(&berth);
 }
+
+#[test]
+fn directories_land_as_docker_says() {
+    let Some(berth) = berth() else { return };
+    sleeping(&berth, "box", &[]);
+    let tree = berth.scratch().join("tree");
+    std::fs::create_dir_all(tree.join("below")).expect("make directories");
+    std::fs::write(tree.join("below/file"), "x").expect("write");
+    rustix::fs::chown(
+        tree.join("below/file"),
+        Some(rustix::fs::Uid::from_raw(5)),
+        Some(rustix::fs::Gid::from_raw(6)),
+    )
+    .expect("chown");
+    let tree = tree.to_str().expect("UTF-8");
+    let copy = |flags: &[&str], from: &str, to: &str| {
+        let ran = berth.run([&["cp"], flags, &[from, to]].concat());
+        assert_eq!(ran.code, 0, "{from} to {to}: {}", ran.stderr);
+    };
+    let stat = |path: &str| berth.run(["exec", "box", "stat", "-c", "%u:%g", path]).ok();
+    // Into what exists: below its name. Onto what does not: under that name. With a dot: its content.
+    copy(&[], tree, "box:/tmp");
+    assert_eq!(stat("/tmp/tree/below/file"), "0:0", "as docker: root's");
+    copy(&[], tree, "box:/new");
+    assert_eq!(stat("/new/below/file"), "0:0");
+    copy(&["-a"], &format!("{tree}/."), "box:/var");
+    assert_eq!(stat("/var/below/file"), "5:6", "-a keeps owners");
+    let missing = berth.run(["cp", &format!("{tree}/below/file"), "box:/no/such/dir/"]);
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("/no/such/dir"), "{}", missing.stderr);
+    let onto = berth.run(["cp", tree, "box:/etc/passwd"]);
+    assert_eq!(onto.code, 1, "a directory cannot replace a file");
+    // Links: copied as they are, and with -L followed.
+    let _ = berth
+        .run(["exec", "box", "ln", "-s", "/etc/passwd", "/tmp/link"])
+        .ok();
+    let out = berth.scratch().join("out");
+    let out = out.to_str().expect("UTF-8");
+    copy(&["-L"], "box:/tmp/link", out);
+    assert!(std::fs::read_to_string(out).expect("read").contains("root:"));
+    // Leading outside, they lead nowhere: the container's /etc, not the host's.
+    let _ = berth
+        .run(["exec", "box", "ln", "-s", "../../../../../../etc", "/tmp/up"])
+        .ok();
+    copy(&[], &format!("{tree}/below/file"), "box:/tmp/up/landed");
+    assert_eq!(stat("/etc/landed"), "0:0");
+    assert!(!std::path::Path::new("/etc/landed").exists());
+    remove_all(&berth);
+}

@@ -21,5 +21,6 @@ mod pull;
 mod refused;
 mod restart;
 mod security;
+mod system;
 mod terminal;
 mod volume;

@@ -90,3 +90,35 @@ fn policies_that_make_no_sense_are_refused() {
     }
     assert_eq!(berth.run(["ps", "-aq"]).ok(), "");
 }
+
+#[test]
+fn what_ends_again_and_again_can_be_stopped_and_removed() {
+    let Some(berth) = berth() else { return };
+    for (name, last) in [
+        ("stopped", &["stop", "stopped"][..]),
+        ("removed", &["rm", "-f", "removed"]),
+    ] {
+        let _ = berth
+            .run([
+                "run",
+                "-d",
+                "--name",
+                name,
+                "--restart",
+                "always",
+                "busybox",
+                "false",
+            ])
+            .ok();
+        eventually("it was started several times", || {
+            field(&berth, name, "/RestartCount").as_u64() > Some(2)
+        });
+        let _ = berth.run(last).ok();
+    }
+    assert_eq!(field(&berth, "stopped", "/State/Status"), "exited");
+    let count = field(&berth, "stopped", "/RestartCount");
+    assert_eq!(field(&berth, "stopped", "/RestartCount"), count);
+    let _ = berth.run(["rm", "stopped"]).ok();
+    assert_eq!(berth.run(["ps", "-aq"]).ok(), "");
+    assert_eq!(berth.left(), Vec::<String>::new());
+}
