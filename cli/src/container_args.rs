@@ -434,7 +434,10 @@ fn parse_host(text: &str) -> std::result::Result<(Word, HostTarget), String> {
         .ok_or_else(bad)?;
     let target = match address {
         "host-gateway" => HostTarget::Gateway,
-        address => HostTarget::Address(address.trim_matches(['[', ']']).parse().map_err(|_| bad())?),
+        address => {
+            let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            HostTarget::Address(bracketed.unwrap_or(address).parse().map_err(|_| bad())?)
+        }
     };
     let name = name.parse::<Word>().map_err(|e| e.to_string())?;
     Ok((name, target))
