@@ -53,8 +53,8 @@ pub fn status(
     }
 }
 
-/// What `--since` and `--until` take: RFC 3339, seconds since the epoch with a fraction, or a duration before now (`10m`,
-/// `1h30m`).
+/// What `--since` and `--until` take: RFC 3339, where a time without a zone is our own (`TZ`, else `/etc/localtime`), as docker
+/// reads it; seconds since the epoch with a fraction; or a duration before now (`10m`, `1h30m`).
 pub fn parse_point(text: &str) -> Result<SystemTime, String> {
     let bad =
         || format!("{text:?} is no time: want RFC 3339, seconds since the epoch, or a duration such as 10m");
@@ -66,9 +66,9 @@ pub fn parse_point(text: &str) -> Result<SystemTime, String> {
         return Ok(at.into());
     }
     if let Ok(at) = text.parse::<jiff::civil::DateTime>() {
-        // Without a zone it is the host's clock, as docker reads it; berth's build carries no zone database.
+        // On a host that names none it is UTC, as in C.
         return at
-            .to_zoned(jiff::tz::TimeZone::UTC)
+            .to_zoned(jiff::tz::TimeZone::system())
             .map(|at| at.timestamp().into())
             .map_err(|_| bad());
     }

@@ -50,6 +50,17 @@ fn times_are_shown_and_bound_what_is_shown() {
     assert_eq!(logs(&["--until", stamps[0]]), "first");
     assert_eq!(logs(&["--since", "1h"]), "first\nsecond");
     assert_eq!(logs(&["--until", "1h"]), "");
+    // Without a zone it is the user's own time; the zones are east and west of UTC in POSIX's way round.
+    for (zone, shown) in [
+        ("UTC0", "second\n"),
+        ("EAST-14", "first\nsecond\n"),
+        ("WEST+12", ""),
+    ] {
+        let since = stamps[1].trim_end_matches('Z');
+        let mut command = berth.command(["logs", "--since", since, "writer"]);
+        let ran = command.env("TZ", zone).output().expect("start berth");
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), shown, "{zone}");
+    }
     let bad = berth.run(["logs", "--since", "whenever", "writer"]);
     assert_eq!(bad.code, 1);
     assert!(bad.stderr.contains("whenever"), "{}", bad.stderr);
