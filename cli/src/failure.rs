@@ -86,7 +86,15 @@ impl<E: Error + 'static> From<E> for Failure {
         Failure {
             messages,
             hints: berth_engine::hint::hint(&error).into_iter().collect(),
-            exit: Exit::Failure,
+            exit: exit(&error),
         }
+    }
+}
+
+fn exit(error: &(dyn Error + 'static)) -> Exit {
+    match error.downcast_ref() {
+        // As a shell tells it of a process that did not catch the signal.
+        Some(berth_images::Error::Interrupted(signal)) => Exit::Code(u8::try_from(128 + signal).unwrap_or(1)),
+        _ => Exit::Failure,
     }
 }

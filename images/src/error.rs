@@ -122,6 +122,9 @@ pub enum Error {
     /// There is nowhere to keep credentials.
     #[error("cannot find the credentials file: no home directory")]
     NoHome,
+    /// A signal ended the transfer.
+    #[error("stopped by {}", signal_name(*.0))]
+    Interrupted(i32),
     /// What stores or unpacks a layer gave up, so the rest of it is not worth fetching.
     #[error("the rest of the layer is not wanted")]
     Stopped,
@@ -203,3 +206,12 @@ impl Error {
 
 /// Shorthand for this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        libc::SIGINT => "SIGINT".to_owned(),
+        libc::SIGTERM => "SIGTERM".to_owned(),
+        libc::SIGHUP => "SIGHUP".to_owned(),
+        other => format!("signal {other}"),
+    }
+}

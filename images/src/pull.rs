@@ -7,6 +7,9 @@
 mod layer;
 mod sources;
 
+use std::io;
+
+use berth_sys::signals::Held;
 use futures_util::{StreamExt, TryStreamExt};
 
 use crate::Images;
@@ -26,6 +29,11 @@ use sources::Sources;
 
 /// How often a waiting pull looks whether another has finished with a blob.
 const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a user or a service manager ends a transfer with.
+const INTERRUPTS: [i32; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+/// How long a signal may go unnoticed.
+const INTERRUPT_POLL: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// When to ask the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,7 +78,8 @@ struct Chosen {
 }
 
 impl Images {
-    /// Pulls an image. Blocks; runs its own small tokio runtime and ends every thread of it before returning.
+    /// Pulls an image. Blocks; runs its own small tokio runtime and ends every thread of it before returning. Meanwhile SIGINT,
+    /// SIGTERM and SIGHUP end the transfer ([`Error::Interrupted`]) unless they are ignored.
     ///
     /// # Errors
     /// Whatever the registry, the network, the content or the disk does wrong; nothing unverified is left in the store.
@@ -125,13 +134,20 @@ impl Images {
     }
 
     /// Runs a transfer on a runtime of its own. Dropping the runtime waits for its blocking threads, so the caller may fork
-    /// afterwards.
+    /// afterwards. SIGINT, SIGTERM and SIGHUP end the transfer instead of the process, so that what it made is removed.
     pub(crate) fn block_on<T>(&self, transfer: impl Future<Output = Result<T>>) -> Result<T> {
+        // Before the runtime starts threads, which inherit the mask.
+        let held = berth_sys::signals::hold(&INTERRUPTS).map_err(Error::Runtime)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Error::Runtime)?;
-        runtime.block_on(transfer)
+        runtime.block_on(async {
+            tokio::select! {
+                outcome = transfer => outcome,
+                signal = interrupted(&held) => Err(signal.map_or_else(Error::Runtime, Error::Interrupted)),
+            }
+        })
     }
 
     async fn fetch(&self, reference: &Reference, options: PullOptions<'_>) -> Result<Chosen> {
@@ -160,7 +176,7 @@ impl Images {
         let committed = tokio::task::spawn_blocking(move || store.commit(slots)).await;
         // Held until the record is written: `_hold` in `pull` keeps the collector away from then on.
         let _refs = committed
-            .map_err(|e| Error::Runtime(std::io::Error::other(e)))?
+            .map_err(|e| Error::Runtime(io::Error::other(e)))?
             .map_err(stored)?;
         for descriptor in &chosen.layers {
             options.progress.layer(&descriptor.digest, Event::Done);
@@ -322,6 +338,17 @@ impl Images {
     /// Whether the blob is here.
     pub(crate) fn has(&self, descriptor: &Descriptor) -> bool {
         self.content.size(&descriptor.digest) == Some(descriptor.size)
+    }
+}
+
+/// The first of the held signals that comes. Looked for now and then: tokio's own signal handling could not be taken back before
+/// the caller forks.
+async fn interrupted(held: &Held) -> io::Result<i32> {
+    loop {
+        if let Some(signal) = berth_sys::signals::next(held)? {
+            return Ok(signal);
+        }
+        tokio::time::sleep(INTERRUPT_POLL).await;
     }
 }
 

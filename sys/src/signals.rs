@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // sigprocmask(2), signalfd(2) and what runs between fork and exec have no safe form
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -38,6 +38,66 @@ pub fn block_only(signal: i32) -> io::Result<OwnedFd> {
         one
     };
     block(&one)
+}
+
+/// Signals held back from this thread, and from threads it starts meanwhile, until this is dropped. Those still pending then take
+/// effect. Stays on its thread, whose mask it gives back.
+#[derive(Debug)]
+pub struct Held {
+    signals: OwnedFd,
+    before: libc::sigset_t,
+    not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signals.as_fd()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: `before` is the set sigprocmask filled in when this was made.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
+/// Holds these signals back; they are read from what is returned with [`next`]. One that is ignored stays ignored: once blocked it
+/// would be delivered, and nohup(1) would have been in vain.
+///
+/// # Errors
+///
+/// `EINVAL` when there is no such signal; the errno of sigaction, sigprocmask or signalfd.
+pub fn hold(signals: &[i32]) -> io::Result<Held> {
+    // SAFETY: all-zero sigset_t and sigaction are valid values; the sets are initialised by sigemptyset or sigprocmask before
+    // they are read, sigaction with no new action only fills in the old one, and signalfd's descriptor is nobody else's.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for &signal in signals {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            if libc::sigaction(signal, std::ptr::null(), &raw mut action) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if action.sa_sigaction != libc::SIG_IGN {
+                libc::sigaddset(&raw mut set, signal);
+            }
+        }
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let signals = OwnedFd::from_raw_fd(fd);
+        if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, &raw mut before) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Held {
+            signals,
+            before,
+            not_send: std::marker::PhantomData,
+        })
+    }
 }
 
 /// The mask becomes `set`.

@@ -206,7 +206,10 @@ pub fn run_helper(name: &str, verb: &str, input: &str) -> Result<Result<Vec<u8>,
     if name.contains('/') {
         return Err(bad("the name must not contain a slash".into()));
     }
-    let mut child = Command::new(format!("docker-credential-{name}"))
+    let mut command = Command::new(format!("docker-credential-{name}"));
+    // A transfer holds signals back; whoever ends it ends its helper too.
+    berth_sys::signals::unblock_at_exec(&mut command);
+    let mut child = command
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,10 +1,10 @@
 //! Processes that die or meet in the store: `kill -9` of `berth pull` at any point, pulls and removals at once.
 
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use berth_tests::{Berth, Need, require};
+use berth_tests::{Berth, Need, Output, require};
 
 use crate::double::{Content, Double};
 use crate::fixture::{count, layout, run, text};
@@ -148,4 +148,55 @@ fn pulls_and_removals_at_once_leave_a_whole_store() {
     for directory in ["images", "layers", "ingest", "blobs/sha256"] {
         assert_eq!(count(&berth.root().join(directory)), 0, "{directory}");
     }
+}
+
+#[test]
+fn a_signal_ends_a_pull_that_clears_up_and_an_ignored_one_does_not() {
+    if !require(&[Need::Root, Need::Program("umoci")]) {
+        return;
+    }
+    let berth = Berth::new();
+    let good = Content::of_layout(&layout(berth.scratch(), &["one", "two"]));
+    let mut content = good.clone();
+    // The config comes, the layers do not.
+    content.stalls = (0..2).map(|index| content.layer(index)).collect();
+    let double = Double::new(content);
+    let image = double.image();
+    for (ignored, sent, name) in [
+        ("", vec![libc::SIGINT], "SIGINT"),
+        ("", vec![libc::SIGTERM], "SIGTERM"),
+        ("trap '' HUP;", vec![libc::SIGHUP, libc::SIGINT], "SIGINT"),
+    ] {
+        let inner = berth.command(["pull", &image]);
+        let pull = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{ignored} exec \"$0\" \"$@\""))
+            .arg(inner.get_program())
+            .args(inner.get_args())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start berth");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while count(&berth.root().join("layers")) < 2 {
+            assert!(Instant::now() < deadline, "the layers never began to come");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = libc::pid_t::try_from(pull.id()).expect("a pid fits pid_t");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid is not zero");
+        for signal in &sent {
+            let signal = rustix::process::Signal::from_named_raw(*signal).expect("a signal with a name");
+            rustix::process::kill_process(pid, signal).expect("signal berth");
+        }
+        let output: Output = pull.wait_with_output().expect("wait for berth").into();
+        assert_eq!(output.code, 128 + sent.last().expect("one is sent"), "{output:?}");
+        assert!(
+            output.stderr.contains(&format!("stopped by {name}")),
+            "{output:?}"
+        );
+        assert_eq!(count(&berth.root().join("layers")), 0, "{name}");
+        assert_eq!(count(&berth.root().join("ingest")), 0, "{name}");
+    }
+    double.serve(good);
+    assert_eq!(berth.run(["pull", "--quiet", &image]).ok(), image);
 }

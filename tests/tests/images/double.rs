@@ -2,7 +2,7 @@
 //! plain HTTP on loopback.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +20,8 @@ pub struct Content {
     pub padding: usize,
     /// `Content-Type` of the manifest.
     pub media_type: String,
+    /// Blobs that stop in the middle while the connection stays.
+    pub stalls: Vec<String>,
     /// Blobs by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
 }
@@ -50,6 +52,7 @@ impl Content {
                 .to_owned(),
             manifest,
             padding: 0,
+            stalls: Vec::new(),
             blobs,
         }
     }
@@ -151,22 +154,23 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
-    let (status, media_type, body) = {
+    let (status, media_type, body, stalls) = {
         let content = shared.content.lock().expect("no thread panics with it");
         let name = path.rsplit('/').next().unwrap_or_default();
         if path.contains("/manifests/") {
             let mut body = content.manifest.to_string().into_bytes();
             body.resize(body.len() + content.padding, b' ');
-            (200, content.media_type.clone(), body)
+            (200, content.media_type.clone(), body, false)
         } else if path.contains("/blobs/") {
             let blob = content.blobs.get(name).cloned();
             (
                 if blob.is_some() { 200 } else { 404 },
                 "application/octet-stream".to_owned(),
                 blob.unwrap_or_default(),
+                content.stalls.iter().any(|digest| digest == name),
             )
         } else {
-            (200, "application/json".to_owned(), b"{}".to_vec())
+            (200, "application/json".to_owned(), b"{}".to_vec(), false)
         }
     };
     let length = body.len();
@@ -174,5 +178,10 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         stream,
         "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
     )?;
+    if stalls {
+        stream.write_all(&body[..length / 2])?;
+        // Until the client hangs up.
+        return stream.read(&mut first).map(drop);
+    }
     stream.write_all(&body)
 }
