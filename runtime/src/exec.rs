@@ -148,6 +148,7 @@ pub(crate) fn exec(container: &Container, process: &Process, options: ExecOption
     }
 }
 
+/// From the first word of the process to its execve.
 fn finish(
     channel: &Channel,
     pid: i32,
@@ -156,36 +157,43 @@ fn finish(
     pid_file: Option<&std::path::Path>,
 ) -> Result<Option<OwnedFd>> {
     let mut console = None;
-    let mut ready = false;
     loop {
         match channel.hear()? {
             Some(Message::Console(master)) => console = Some(master),
             Some(Message::Pid) => channel.go(pid)?,
-            Some(Message::Ready) => {
-                // Everything the caller waits for is there before the program's first instruction.
-                if let (Some(socket), Some(master)) = (socket, console.take_if(|_| socket.is_some())) {
-                    berth_sys::fdpass::send(socket, b"/dev/ptmx", &[master.as_fd()])
-                        .step("send", "the terminal to the console socket")?;
-                }
-                if let Some(path) = pid_file {
-                    create::write_pid_file(path, pid)?;
-                }
-                ready = true;
-                channel.go(pid)?;
-            }
+            Some(Message::Ready) => break,
             Some(Message::Failed(failure)) => return Err(failure.into()),
-            Some(_) => {
-                return Err(Error::InitDied {
-                    how: "after speaking out of turn".into(),
-                });
-            }
-            // execve closed its end.
-            None if ready => return Ok(console),
+            Some(_) => return Err(out_of_turn()),
             None => {
                 return Err(Error::InitDied {
                     how: ending(berth_sys::pidfd::wait(process)),
                 });
             }
         }
+    }
+    // Everything the caller waits for is there before the program's first instruction.
+    if let (Some(socket), Some(master)) = (socket, console.take_if(|_| socket.is_some())) {
+        berth_sys::fdpass::send(socket, b"/dev/ptmx", &[master.as_fd()])
+            .step("send", "the terminal to the console socket")?;
+    }
+    if let Some(path) = pid_file {
+        create::write_pid_file(path, pid)?;
+    }
+    let executed = channel.go(pid).and_then(|()| match channel.hear()? {
+        // execve closed its end.
+        None => Ok(()),
+        Some(Message::Failed(failure)) => Err(failure.into()),
+        Some(_) => Err(out_of_turn()),
+    });
+    if let (Err(_), Some(path)) = (&executed, pid_file) {
+        // It names a process that is about to be none.
+        let _ = std::fs::remove_file(path);
+    }
+    executed.map(|()| console)
+}
+
+fn out_of_turn() -> Error {
+    Error::InitDied {
+        how: "after speaking out of turn".into(),
     }
 }

@@ -123,3 +123,25 @@ fn a_process_file_replaces_the_flags() {
         .ok();
     assert_eq!(text, "5\n/bin");
 }
+
+#[test]
+fn a_program_the_kernel_refuses_leaves_no_pid_file() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let bundle = running();
+    let program = bundle.rootfs().join("bin/broken");
+    std::fs::write(&program, "\x7fELF and no more").expect("write");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("chmod");
+    let file = bundle.path().join("pid");
+    let flag = format!("--pid-file={}", file.display());
+    let ran = bundle.output(&["exec", &flag, &bundle.id, "/bin/broken"]);
+    assert_eq!(ran.code, 255);
+    assert!(ran.stderr.contains("exec format error"), "{}", ran.stderr);
+    assert!(!file.exists(), "it names a process that never was");
+    let _ = bundle
+        .output(&["exec", "--detach", &flag, &bundle.id, "sleep", "100"])
+        .ok();
+    assert!(file.exists());
+}
