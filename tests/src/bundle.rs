@@ -90,13 +90,21 @@ impl Bundle {
         self.path().join("state")
     }
 
+    /// Whole at every moment: a command started before may be reading it.
+    fn write_config(&self) {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let aside = self.path().join(format!("config.json.{next}"));
+        std::fs::write(&aside, self.config.to_string()).expect("write config.json");
+        std::fs::rename(aside, self.path().join("config.json")).expect("rename config.json");
+    }
+
     /// `berth-runtime --root STATE ARGS` with nothing on stdin, not yet run.
     ///
     /// # Panics
     /// When `config.json` cannot be written.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Command {
-        std::fs::write(self.path().join("config.json"), self.config.to_string()).expect("write config.json");
+        self.write_config();
         let mut command = Command::new(crate::binary("berth-runtime"));
         command
             .arg("--root")
