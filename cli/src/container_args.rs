@@ -202,7 +202,7 @@ pub struct ContainerArgs {
     #[arg(long)]
     health_retries: Option<u32>,
     /// Switch the image's health check off
-    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries"])]
+    #[arg(long, conflicts_with_all = ["health_cmd", "health_interval", "health_timeout", "health_retries", "health_start_period", "health_start_interval"])]
     no_healthcheck: bool,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]

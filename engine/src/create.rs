@@ -58,6 +58,7 @@ impl Engine {
         origin: ImageOrigin,
         image: &RunConfig,
     ) -> Result<Created> {
+        crate::conflicts::check(request)?;
         let id = ContainerId::random().at("read", "/dev/urandom")?;
         let mut warnings = Vec::new();
         // The name is settled below; everything that can be refused is refused before anything exists.
@@ -175,13 +176,7 @@ fn resolve(
         (Some(name), UtsMode::Private, _) => name.clone(),
         (None, UtsMode::Private, NetworkMode::Host) => host_name(),
         (None, UtsMode::Private, _) => id.short().to_owned(),
-        (Some(_), UtsMode::Host, _) => {
-            return Err(Error::Invalid {
-                what: "hostname".into(),
-                why: "it conflicts with --uts host".into(),
-            });
-        }
-        (None, UtsMode::Host, _) => host_name(),
+        (_, UtsMode::Host, _) => host_name(),
     };
     let mut labels: BTreeMap<String, String> = image
         .labels

@@ -18,6 +18,7 @@ pub mod container;
 pub mod error;
 pub mod hint;
 
+mod conflicts;
 mod create;
 mod engine;
 mod inspect;

@@ -9,7 +9,7 @@ use crate::shim::protocol::{self, Request};
 use crate::{names, network, reconcile, record, spec};
 
 /// What to change; none stays as it is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UpdateRequest {
     /// Limits; those that are none stay.
     pub resources: Resources,

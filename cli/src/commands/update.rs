@@ -9,7 +9,7 @@ use crate::container_args::ResourceArgs;
 use super::each;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 #[derive(Debug, Args)]
 pub struct Update {
@@ -24,11 +24,16 @@ pub struct Update {
 }
 
 pub fn run(args: Update, context: &Context) -> Result<Exit> {
-    let engine = context.engine()?;
     let request = UpdateRequest {
         resources: args.resources.into(),
         restart: args.restart,
     };
+    if request == UpdateRequest::default() {
+        return Err(
+            Failure::new("nothing to update").with_hint("give one or more flags; see berth update --help")
+        );
+    }
+    let engine = context.engine()?;
     each(&args.containers, |name| {
         Ok(engine.update(&engine.find(name)?, &request)?)
     })

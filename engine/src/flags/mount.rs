@@ -135,11 +135,16 @@ pub fn parse_volume(s: &str) -> Result<MountSpec, InvalidFlag> {
         read_only: false,
         propagation: Propagation::default(),
     };
+    let mut access = None;
     for option in options.split(',').filter(|o| !o.is_empty()) {
         match (option, &mut spec.kind) {
-            ("ro", _) => spec.read_only = true,
+            ("ro" | "rw", _) if access.is_some_and(|other| other != option) => {
+                return Err(bad("it cannot be both ro and rw"));
+            }
+            ("ro", _) => (spec.read_only, access) = (true, Some(option)),
+            ("rw", _) => access = Some(option),
             // SELinux labels: nothing to relabel where SELinux is off, as docker does there.
-            ("rw" | "z" | "Z" | "cached" | "delegated" | "consistent", _) => {}
+            ("z" | "Z" | "cached" | "delegated" | "consistent", _) => {}
             ("nocopy", MountKind::Volume { nocopy, .. }) => *nocopy = true,
             ("bind", MountKind::Bind { recursive, .. }) => *recursive = false,
             ("rbind", MountKind::Bind { recursive, .. }) => *recursive = true,
@@ -308,6 +313,7 @@ mod tests {
             "/a:/",
             "./x:/y",
             "/a:/b:nonsense",
+            "/a:/b:ro,rw",
             "v:/b:rslave",
             ":/b",
         ] {

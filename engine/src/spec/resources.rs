@@ -61,6 +61,30 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
         cpu["period"] = json!(100_000);
         cpu["quota"] = json!((cpus.nano / 10_000).max(1000));
     }
+    let cpus = |what: String, why: String| Err(Error::Invalid { what, why });
+    let there_are = std::thread::available_parallelism().map_or(u64::MAX, |n| n.get() as u64);
+    if let Some(asked) = r.cpus
+        && asked.nano > there_are.saturating_mul(1_000_000_000)
+    {
+        return cpus("cpus".into(), format!("more than the {there_are} there are"));
+    }
+    // The kernel's own bounds, told before anything is made.
+    if let Some(period) = r.cpu_period.filter(|period| *period != 0)
+        && !(1_000..=1_000_000).contains(&period)
+    {
+        return cpus(
+            format!("cpu period {period}"),
+            "it is between 1000 and 1000000 microseconds".into(),
+        );
+    }
+    if let Some(quota) = r.cpu_quota.filter(|quota| *quota > 0)
+        && quota < 1_000
+    {
+        return cpus(
+            format!("cpu quota {quota}"),
+            "it is at least 1000 microseconds".into(),
+        );
+    }
     if let Some(quota) = r.cpu_quota {
         cpu["quota"] = json!(quota);
     }

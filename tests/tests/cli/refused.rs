@@ -174,6 +174,47 @@ fn flags_that_are_wrong() {
 }
 
 #[test]
+fn flags_that_would_do_nothing() {
+    let Some(berth) = berth() else { return };
+    sleeping(&berth, "other", &[]);
+    for (flags, named) in [
+        (
+            &["--network", "container:other", "--dns", "192.0.2.1"][..],
+            "--dns",
+        ),
+        (&["--network", "container:other", "--hostname", "x"], "--hostname"),
+        (&["--network", "container:other", "-p", "80:80"], "--publish"),
+        (
+            &["--network", "container:other", "--add-host", "a:192.0.2.1"],
+            "--add-host",
+        ),
+        (&["--network", "none", "--ip", "10.77.0.9"], "--ip"),
+        (
+            &["--network", "host", "--mac-address", "02:11:22:33:44:55"],
+            "--mac-address",
+        ),
+        (&["--network", "none", "--network-alias", "x"], "--network-alias"),
+        (&["--uts", "host", "--domainname", "x"], "--domainname"),
+        (&["--uts", "host", "--hostname", "x"], "--hostname"),
+        (&["--ipc", "host", "--shm-size", "1m"], "--shm-size"),
+        (
+            &["--no-healthcheck", "--health-start-period", "1s"],
+            "--health-start-period",
+        ),
+        (&["-v", "/etc:/x:ro,rw"], "ro and rw"),
+        (&["--cpus", "100000"], "cpus"),
+        (&["--cpu-period", "10"], "cpu period 10"),
+        (&["--cpu-quota", "5"], "cpu quota 5"),
+    ] {
+        refused(&berth, &[flags, &["busybox", "true"]].concat(), 125, &[named]);
+    }
+    let nothing = berth.run(["update", "other"]);
+    assert_eq!(nothing.code, 1);
+    assert!(nothing.stderr.contains("nothing to update"), "{}", nothing.stderr);
+    remove_all(&berth);
+}
+
+#[test]
 fn objects_that_are_missing_say_what_there_is() {
     let Some(berth) = berth() else { return };
     for verb in [
