@@ -7,32 +7,6 @@ use std::time::{Duration, Instant};
 
 use berth_tests::{Berth, Need, require};
 
-/// Pids of the shims that serve this test's state directory.
-fn shims(berth: &Berth) -> Vec<i32> {
-    let state = berth.state();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("read /proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let Ok(command) = std::fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let Ok(comm) = std::fs::read_to_string(entry.path().join("comm")) else {
-            continue;
-        };
-        let names_state = |bytes: &[u8]| {
-            let state = state.as_os_str().as_encoded_bytes();
-            bytes.windows(state.len()).any(|window| window == state)
-        };
-        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if comm.starts_with("berth-shim") && (names_state(&command) || names_state(&environment)) {
-            found.push(pid);
-        }
-    }
-    found
-}
-
 fn kill_dash_9(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).expect("pids are positive");
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
@@ -63,7 +37,7 @@ fn cgroups_of(id: &str) -> Vec<String> {
 
 fn assert_nothing_left(berth: &Berth, ids: &[String]) {
     eventually("no mount is left", || berth.mounts_left().is_empty());
-    eventually("no shim is left", || shims(berth).is_empty());
+    eventually("no shim is left", || berth.shims().is_empty());
     for id in ids {
         eventually("no cgroup is left", || cgroups_of(id).is_empty());
     }
@@ -80,7 +54,7 @@ fn killed_shim_is_noticed_and_cleaned_up() {
     let id = berth
         .run(["run", "-d", "--name", "victim", "busybox", "sleep", "600"])
         .ok();
-    let shim = shims(&berth);
+    let shim = berth.shims();
     assert_eq!(shim.len(), 1, "one shim per container");
     kill_dash_9(shim[0]);
 
@@ -147,13 +121,13 @@ fn shim_killed_at_any_point_of_start_or_stop_is_cleaned_up() {
             .expect("start berth");
         let deadline = Instant::now() + Duration::from_millis(round * 2);
         loop {
-            let found = shims(&berth);
+            let found = berth.shims();
             if !found.is_empty() && Instant::now() >= deadline {
                 found.into_iter().for_each(kill_dash_9);
                 break;
             }
             if process.try_wait().expect("wait for berth").is_some() && Instant::now() >= deadline {
-                shims(&berth).into_iter().for_each(kill_dash_9);
+                berth.shims().into_iter().for_each(kill_dash_9);
                 break;
             }
         }
@@ -193,10 +167,10 @@ fn reboot_loses_the_run_state_and_nothing_else() {
     });
 
     // What a power cut does: every process gone at once, every mount gone, /run empty.
-    for pid in shims(&berth) {
+    for pid in berth.shims() {
         kill_dash_9(pid);
     }
-    eventually("the shim is gone", || shims(&berth).is_empty());
+    eventually("the shim is gone", || berth.shims().is_empty());
     for pid in std::fs::read_dir("/proc").expect("read /proc").flatten() {
         let below = berth.root();
         let root = std::fs::read_to_string(pid.path().join("mountinfo")).unwrap_or_default();

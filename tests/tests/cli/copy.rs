@@ -160,11 +160,7 @@ fn a_stopped_container_waits_for_the_copy() {
     let mut stdin = copy.stdin.take().expect("a pipe");
     use std::io::Write as _;
     stdin.write_all(&bytes[..100]).expect("write");
-    // It holds the lock once it has read what is there.
-    eventually("the copy has begun", || {
-        let mounts = std::fs::read_to_string(format!("/proc/{}/wchan", copy.id())).unwrap_or_default();
-        !mounts.is_empty() && holds_lock(&berth)
-    });
+    eventually("the copy has begun", || holds_lock(&berth));
     let mut start = berth.command(["start", "stopped"]).spawn().expect("start berth");
     std::thread::sleep(std::time::Duration::from_millis(300));
     let waits = start.try_wait().expect("ask").is_none();
@@ -176,6 +172,23 @@ fn a_stopped_container_waits_for_the_copy() {
     eventually("it saw the whole file", || {
         berth.run(["logs", "stopped"]).stdout == "whole\n"
     });
+    remove_all(&berth);
+}
+
+#[test]
+fn a_copy_that_is_killed_leaves_nothing() {
+    let Some(berth) = berth() else { return };
+    mounted(&berth, "stopped", &["create"]);
+    let mut copy = berth
+        .command(["cp", "-", "stopped:/data"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start berth");
+    eventually("the copy has begun", || holds_lock(&berth));
+    copy.kill().expect("kill berth");
+    let _ = copy.wait();
+    assert_eq!(berth.left(), Vec::<String>::new());
+    let _ = berth.run(["start", "stopped"]).ok();
     remove_all(&berth);
 }
 

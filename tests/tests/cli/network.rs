@@ -284,3 +284,23 @@ fn the_networks_that_are_everywhere_have_rows() {
     let refused = berth.run(["network", "rm", "host"]);
     assert_ne!(refused.code, 0);
 }
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let Some(berth) = berth() else { return };
+    let _ = berth.run(["network", "create", "--internal", "inner"]).ok();
+    let routes = |network: &str| {
+        inside(
+            &berth,
+            &["--network", network],
+            "ip route | grep -c default || true",
+        )
+    };
+    assert_eq!((routes("inner").as_str(), routes("bridge").as_str()), ("0", "1"));
+    serving(&berth, "web", &["--network", "inner"]);
+    let ask = format!("{} || true", fetch_by_name("web"));
+    eventually("neighbours reach one another", || {
+        inside(&berth, &["--network", "inner"], &ask) == "web"
+    });
+    remove_all(&berth);
+}
