@@ -19,7 +19,8 @@ use super::netns::Visit;
 use super::record::Record;
 use super::{names, port, store};
 
-/// A joined container. Dropping it undoes nothing but the port reservations; [`detach()`] does the rest.
+/// A joined container. Dropping it gives up the port reservations, and the namespace unless a process is in it by then;
+/// [`detach()`] undoes the rest.
 #[derive(Debug)]
 pub struct Attachment {
     /// Where the namespace can be entered.
@@ -30,6 +31,8 @@ pub struct Attachment {
     pub ports: Vec<PortMapping>,
     /// Bound sockets that keep the host ports ours; the shim holds them as long as the container is attached.
     pub reservations: Vec<OwnedFd>,
+    /// What `netns` leads to, when we made it.
+    _namespace: Option<OwnedFd>,
 }
 
 /// Joins a container to its networks. On failure nothing is left behind. Blocking; a few milliseconds.
@@ -69,24 +72,30 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
         ports,
         dns: request.dns.clone(),
     };
-    match join(paths, &networks, &request.networks, &mut record) {
+    let namespace = match join(paths, &networks, &request.networks, &mut record) {
         // Addresses of containers that ended a moment ago are leased until their links are gone.
         Err(Error::AddressTaken { .. } | Error::Exhausted { .. }) => {
             settle(paths, Duration::ZERO)?;
-            join(paths, &networks, &request.networks, &mut record)?;
+            join(paths, &networks, &request.networks, &mut record)?
         }
         other => other?,
-    }
+    };
     Ok(Attachment {
         netns: record.netns,
         endpoints: record.endpoints,
         ports: record.ports,
         reservations,
+        _namespace: namespace,
     })
 }
 
-/// Leases, records, builds; undone when a step fails.
-fn join(paths: &Paths, networks: &[Network], wanted: &[Endpoint], record: &mut Record) -> Result<()> {
+/// Leases, records, builds; undone when a step fails. What it returns keeps a namespace that was made.
+fn join(
+    paths: &Paths,
+    networks: &[Network],
+    wanted: &[Endpoint],
+    record: &mut Record,
+) -> Result<Option<OwnedFd>> {
     let shared = Lock::shared(paths)?;
     let result = lease_all(paths, networks, wanted, record)
         .and_then(|mut host| build(paths, networks, record, &mut host, shared));
@@ -208,14 +217,21 @@ fn sysctl(path: &Path, value: &str) -> Result<()> {
 }
 
 /// Everything that follows the record: namespace, links, addresses, rules, names.
-fn build(paths: &Paths, networks: &[Network], record: &Record, host: &mut Links, shared: Lock) -> Result<()> {
-    let mut inside = {
-        let _visit = if record.own_netns {
-            Visit::create(&record.netns)?
+fn build(
+    paths: &Paths,
+    networks: &[Network],
+    record: &Record,
+    host: &mut Links,
+    shared: Lock,
+) -> Result<Option<OwnedFd>> {
+    let (mut inside, namespace) = {
+        let (_visit, namespace) = if record.own_netns {
+            let (visit, namespace) = Visit::create(&record.netns)?;
+            (visit, Some(namespace))
         } else {
-            Visit::enter(&record.netns)?
+            (Visit::enter(&record.netns)?, None)
         };
-        Links::open()?
+        (Links::open()?, namespace)
     };
     let netns = File::open(&record.netns).map_err(|source| Error::Netns {
         operation: "open",
@@ -235,7 +251,7 @@ fn build(paths: &Paths, networks: &[Network], record: &Record, host: &mut Links,
         register(paths, endpoint)?;
     }
     drop(shared);
-    Ok(())
+    Ok(namespace)
 }
 
 /// Creates the veth; one left by a lost record has the same name and goes first.

@@ -1,7 +1,7 @@
 //! Takes containers off their networks, in two halves.
 //!
 //! ```text
-//! release: rules and names out ─► namespace unpinned ─► record moved aside       at once; the container is gone for others
+//! release: rules and names out ─► namespace let go ─► record moved aside       at once; the container is gone for others
 //! settle:  veths ─► last rules ─► leases ─► idle bridges and tables ─► record    waits for the kernel's grace periods
 //! ```
 //!

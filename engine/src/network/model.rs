@@ -35,7 +35,7 @@ impl Paths {
         }
     }
 
-    /// `STATE/netns/<container id>`: where the container's network namespace is pinned.
+    /// `STATE/netns/<container id>`: what leads to the container's network namespace.
     #[must_use]
     pub fn netns(&self, container_id: &str) -> PathBuf {
         self.state.join("netns").join(container_id)
@@ -255,7 +255,7 @@ pub struct Endpoint {
 /// Which namespace to attach.
 #[derive(Debug, Clone, Default)]
 pub enum NetnsSource {
-    /// A new one, pinned at [`Paths::netns`].
+    /// A new one, to which [`Paths::netns`] leads.
     #[default]
     Create,
     /// One that somebody else made and removes.

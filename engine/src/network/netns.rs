@@ -1,12 +1,12 @@
-//! Network namespaces: made, pinned in the file system, visited, removed.
+//! Network namespaces: made, named in the file system, visited, removed.
 #![allow(unsafe_code)] // unshare(2), which rustix marks unsafe for the flags we do not use
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use super::error::{Error, Result};
@@ -33,34 +33,37 @@ impl Visit {
         Ok(Self { home })
     }
 
-    /// Makes a namespace, pins it at `path` and stays in it.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    /// Makes a namespace and stays in it. It lives as long as the descriptor that comes with the visit, and then as long
+    /// as its processes; `path` leads to it for other processes as long as this one holds the descriptor.
+    ///
+    /// A link into `/proc`, not a mount: a mount for each container would make the host's mount table grow, and every
+    /// container that starts copies that table.
+    pub(super) fn create(path: &Path) -> Result<(Self, OwnedFd)> {
         let failed = |source: io::Error| Error::Netns {
             operation: "create",
             path: path.into(),
             source,
         };
-        let directory = path.parent().unwrap_or(path);
-        // The mount point must exist before there is anything to mount, and a leftover of a crash must not be mounted over.
-        if let Err(error) = File::create_new(path) {
-            match error.kind() {
-                io::ErrorKind::NotFound => {
-                    fs::create_dir_all(directory).map_err(failed)?;
-                    File::create_new(path).map_err(failed)?;
-                }
-                io::ErrorKind::AlreadyExists => {
-                    remove(path)?;
-                    File::create_new(path).map_err(failed)?;
-                }
-                _ => return Err(failed(error)),
-            }
-        }
         let home = File::open(OWN).map_err(failed)?.into();
         // SAFETY: NEWNET changes neither memory nor the descriptor table; only sockets opened later differ.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|errno| failed(errno.into()))?;
         let visit = Self { home };
-        mount_bind(OWN, path).map_err(|errno| failed(errno.into()))?;
-        Ok(visit)
+        let namespace = OwnedFd::from(File::open(OWN).map_err(failed)?);
+        let target = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        match symlink(&target, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(path)).map_err(failed)?;
+                symlink(&target, path)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // A crash left it.
+                remove(path)?;
+                symlink(&target, path)
+            }
+            other => other,
+        }
+        .map_err(failed)?;
+        Ok((visit, namespace))
     }
 }
 
@@ -74,21 +77,14 @@ impl Drop for Visit {
     }
 }
 
-/// Unpins a namespace; it goes when its last process does. Absent is fine.
+/// Removes the way to a namespace; it goes with its last process and descriptor. Absent is fine.
 pub(super) fn remove(path: &Path) -> Result<()> {
-    let failed = |source| Error::Netns {
-        operation: "remove",
-        path: path.into(),
-        source,
-    };
-    match unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        // EINVAL: not a mount point, a crash came between file and mount.
-        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(failed(errno.into())),
-    }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Netns {
+            operation: "remove",
+            path: path.into(),
+            source,
+        }),
         _ => Ok(()),
     }
 }

@@ -44,7 +44,7 @@ fn a_released_container_is_gone_for_others_and_its_network_a_moment_later() {
 fn one_lingers_for_all_and_leaves_a_used_network_open() {
     as_host(|host| {
         host.attach("aaaa");
-        host.attach("bbbb");
+        let _b = host.attach("bbbb");
         released(host, "aaaa");
         let b_is_reached = |host: &Host| {
             let (endpoints, _) = network::inspect(&host.paths, "bbbb").unwrap().unwrap();
@@ -208,7 +208,7 @@ fn a_network_is_removed_right_after_its_last_container() {
             network::attach(&host.paths, &host.request(id, &["tiny"])).unwrap();
             released(host, id);
         }
-        host.attach("aaaa");
+        let _a = host.attach("aaaa");
         let endpoint = Endpoint {
             network: "tiny".into(),
             ..Endpoint::default()

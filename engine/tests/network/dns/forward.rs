@@ -260,6 +260,7 @@ fn a_lost_datagram_is_sent_again_by_the_same_port_and_id() {
 #[test]
 fn who_is_slow_is_heard_after_the_next_was_asked() {
     as_host(|host| {
+        let _a = host.attach("aaaa");
         for transport in BOTH {
             let (at, other) = match transport {
                 Transport::Udp => (FIRST, SECOND),
@@ -272,9 +273,6 @@ fn who_is_slow_is_heard_after_the_next_was_asked() {
                 vec![known(asked, [192, 0, 2, 80])]
             });
             host_asks(host, &[at, other]);
-            if transport == Transport::Udp {
-                host.attach("aaaa");
-            }
             let shim = Shim::serve(host, "aaaa");
             let netns = host.paths.netns("aaaa");
             std::thread::scope(|scope| {
