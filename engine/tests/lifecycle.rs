@@ -198,3 +198,19 @@ fn exec_from_a_program_that_is_not_sealed_is_refused() {
     );
     assert_eq!(host.engine.status(&id).unwrap(), Status::Running);
 }
+
+#[test]
+fn a_kill_of_a_frozen_one_ends_it_and_another_signal_leaves_it_frozen() {
+    let Some(host) = host() else { return };
+    let id = host.create(&["sleep", "1000"], |_| {});
+    host.start(&id);
+    host.engine.pause(&id).unwrap();
+    host.engine.kill(&id, "HUP".parse().unwrap()).unwrap();
+    assert_eq!(host.engine.status(&id).unwrap(), Status::Paused);
+    host.engine.kill(&id, Signal::KILL).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while host.engine.status(&id).unwrap() != Status::Exited {
+        assert!(std::time::Instant::now() < deadline, "it does not end");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

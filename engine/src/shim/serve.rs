@@ -232,6 +232,7 @@ impl Shim {
             if self.kill_at.is_some_and(|at| Instant::now() >= at) {
                 self.kill_at = None;
                 let _ = pidfd::send_signal(&running.init, libc::SIGKILL);
+                self.thaw(running);
             }
             if ready.init {
                 let code =

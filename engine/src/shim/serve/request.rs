@@ -75,11 +75,16 @@ impl Shim {
                 return None;
             }
             (Request::Kill { signal }, Some(running)) => {
-                if *signal == libc::SIGKILL || *signal == self.config.stop_signal.number() {
+                let ends = *signal == libc::SIGKILL || *signal == self.config.stop_signal.number();
+                if ends {
                     self.state.stopped_by_user = true;
                     self.save();
                 }
-                self.signal(running, *signal)
+                let sent = self.signal(running, *signal);
+                if ends && sent.is_ok() {
+                    self.thaw(running);
+                }
+                sent
             }
             (Request::Stop { signal, timeout }, running) => {
                 self.state.stopped_by_user = true;
@@ -92,10 +97,8 @@ impl Shim {
                     self.kill_at = Instant::now().checked_add(Duration::from_secs(seconds));
                 }
                 let sent = self.signal(running, *signal);
-                if sent.is_ok() && self.state.status == Status::Paused {
-                    // A frozen process dies of nothing.
-                    let _ = running.container.resume();
-                    self.state.status = Status::Running;
+                if sent.is_ok() {
+                    self.thaw(running);
                 }
                 match sent.and(told) {
                     Ok(()) => return None,
@@ -130,6 +133,18 @@ impl Shim {
             Ok(()) => Reply::Done,
             Err(why) => Reply::failed(why),
         })
+    }
+
+    /// Lets a paused container take the signal that is to end it: a frozen process dies of nothing, on cgroup v1 not even of
+    /// SIGKILL.
+    pub(super) fn thaw(&mut self, running: &Running) {
+        if self.state.status == Status::Paused {
+            // One that stays frozen is paused as before, and can be killed again.
+            if running.container.resume().is_ok() {
+                self.state.status = Status::Running;
+                self.save();
+            }
+        }
     }
 
     fn signal(&self, running: &Running, signal: i32) -> std::result::Result<(), String> {
