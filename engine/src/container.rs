@@ -53,8 +53,8 @@ impl Status {
         match verb {
             Verb::Start => matches!(self, Created | Exited),
             Verb::Stop => !matches!(self, Removing | Dead),
-            Verb::Kill | Verb::Attach => matches!(self, Running | Paused | Restarting),
-            Verb::Pause | Verb::Exec => self == Running,
+            Verb::Kill => matches!(self, Running | Paused | Restarting),
+            Verb::Attach | Verb::Pause | Verb::Exec => self == Running,
             Verb::Unpause => self == Paused,
             Verb::Remove => matches!(self, Created | Exited | Dead | Removing),
         }

@@ -124,6 +124,10 @@ fn pause_freezes_and_unpause_thaws() {
     let refused = berth.run(["exec", "busy", "true"]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("paused"), "{}", refused.stderr);
+    // It could not end, and who attached could neither.
+    let attached = berth.run(["attach", "busy"]);
+    assert_eq!(attached.code, 1);
+    assert!(attached.stderr.contains("berth unpause"), "{}", attached.stderr);
     let twice = berth.run(["pause", "busy"]);
     assert_eq!(twice.code, 1);
     assert!(twice.stderr.contains("paused"), "{}", twice.stderr);
