@@ -70,6 +70,8 @@ pub(super) fn settle(paths: &Paths, age: Duration) -> Result<()> {
     if Record::released(paths).is_empty() {
         return Ok(());
     }
+    // Declared before the lock and so dropped after it: closing the socket waits for the kernel, and nobody else should.
+    let mut nft = Nft::open()?;
     let _exclusive = Lock::exclusive(paths)?;
     let now = SystemTime::now();
     let ripe: Vec<Record> = Record::released(paths)
@@ -78,8 +80,8 @@ pub(super) fn settle(paths: &Paths, age: Duration) -> Result<()> {
         .map(|(_, record)| record)
         .collect();
     let mut networks: Vec<&str> = Vec::new();
+    clear(paths, &mut nft, &ripe)?;
     for record in &ripe {
-        clear(paths, record)?;
         for endpoint in &record.endpoints {
             if !networks.contains(&endpoint.network.as_str()) {
                 networks.push(&endpoint.network);
@@ -101,24 +103,24 @@ pub(super) fn settle_one(paths: &Paths, container_id: &str) -> Result<()> {
     if !record::released(paths, container_id).exists() {
         return Ok(());
     }
+    let mut nft = Nft::open()?;
     let _exclusive = Lock::exclusive(paths)?;
-    for (_, record) in Record::released(paths) {
-        if record.container_id == container_id {
-            clear(paths, &record)?;
-            Record::forget_released(paths, container_id)?;
-        }
-    }
-    Ok(())
+    let mut ours: Vec<Record> = Record::released(paths)
+        .into_iter()
+        .map(|(_, record)| record)
+        .collect();
+    ours.retain(|record| record.container_id == container_id);
+    clear(paths, &mut nft, &ours)?;
+    Record::forget_released(paths, container_id)
 }
 
 /// Links, then the rules that held them, then leases. The caller holds the exclusive lock.
-fn clear(paths: &Paths, record: &Record) -> Result<()> {
-    if record.endpoints.is_empty() {
-        return Ok(());
-    }
-    let endpoints: Vec<&EndpointStatus> = record.endpoints.iter().collect();
-    unplug(&mut Nft::open()?, &endpoints)?;
-    release_leases(paths, record)
+fn clear(paths: &Paths, nft: &mut Nft, records: &[Record]) -> Result<()> {
+    let endpoints: Vec<&EndpointStatus> = records.iter().flat_map(|record| &record.endpoints).collect();
+    unplug(nft, &endpoints)?;
+    records
+        .iter()
+        .try_for_each(|record| release_leases(paths, record))
 }
 
 /// Links, and then the rules that held them. The links' sources are retracted.
@@ -129,7 +131,17 @@ pub(super) fn unplug(nft: &mut Nft, endpoints: &[&EndpointStatus]) -> Result<()>
         host.delete(&endpoint.veth)?;
         firewall::guard(&mut batch, Change::Remove, endpoint);
     }
-    nft_ignore_missing(nft.commit(batch, "let go of a link"))
+    match nft.commit(batch, "let go of links") {
+        Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
+        other => return other,
+    }
+    // A part is gone already; it must not keep the others.
+    for endpoint in endpoints {
+        let mut batch = Batch::new();
+        firewall::guard(&mut batch, Change::Remove, endpoint);
+        nft_ignore_missing(nft.commit(batch, "let go of a link"))?;
+    }
+    Ok(())
 }
 
 pub(super) fn forget_names(paths: &Paths, endpoints: &[&EndpointStatus]) {

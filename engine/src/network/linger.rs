@@ -19,6 +19,10 @@ use super::store;
 /// less than a person needs to look.
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// The least time between two rounds of settling: while many containers end one after another, they are settled some at a
+/// time, for each round keeps everybody else from the network for a moment.
+const ROUND: Duration = Duration::from_millis(250);
+
 /// Settles what was released, each container when its release is [`LINGER`] ago, and closes the networks that are idle
 /// then. Returns at once when there is nothing to do or another process is at it; otherwise blocks for about [`LINGER`],
 /// longer while containers come and go. Also works when STATE is removed meanwhile.
@@ -37,7 +41,7 @@ pub fn linger(paths: &Paths) -> Result<()> {
             };
             let networks = networks_of(paths, &waiting);
             let age = SystemTime::now().duration_since(oldest).unwrap_or_default();
-            std::thread::sleep(LINGER.saturating_sub(age));
+            std::thread::sleep(LINGER.saturating_sub(age).max(ROUND));
             match closer.is_closer_of(paths) {
                 Some(true) => {}
                 // Another STATE is in its place, with a closer of its own.
