@@ -20,8 +20,8 @@ pub struct Machine {
     pub(crate) ports: Arc<Bus>,
     pub(crate) mmio: Arc<Bus>,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
-    /// Keeps guest memory mapped for as long as the processors may run. Dropped last.
-    pub(crate) _vm: Vm,
+    /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
+    pub(crate) vm: Arc<Vm>,
 }
 
 /// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system.
@@ -67,7 +67,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         ports: Arc::new(ports),
         mmio: Arc::new(Bus::default()),
         serial,
-        _vm: vm,
+        vm: Arc::new(vm),
     })
 }
 

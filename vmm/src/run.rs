@@ -27,12 +27,16 @@ pub fn run(machine: Machine, input: BorrowedFd<'_>) -> Result<Exit> {
     for (id, vcpu) in machine.vcpus.into_iter().enumerate() {
         let (ports, mmio) = (machine.ports.clone(), machine.mmio.clone());
         let (sender, ended) = (sender.clone(), ended.again()?);
+        let vm = machine.vm.clone();
         std::thread::Builder::new()
             .name(format!("vcpu {id}"))
             .spawn(move || {
                 // The first to end ends the machine; nobody listens to the others.
                 let _ = sender.send(vcpu::run(vcpu, &ports, &mmio));
                 ended.tell();
+                // Not before: an address given back while a processor runs would be the guest's still, whatever lies
+                // there next.
+                drop(vm);
             })
             .map_err(|source| Error::Events {
                 operation: "start a processor's thread",

@@ -43,8 +43,8 @@ impl Vm {
                 memory_size: region.len(),
                 userspace_addr: host as u64,
             };
-            // SAFETY: the range is one map of `self.memory`, which lives as long as `self.fd` and is never remapped; slots
-            // do not overlap, as the regions do not.
+            // SAFETY: the range is one map of `self.memory`, which is never remapped and lives as long as this `Vm`, of
+            // which every thread that runs a processor holds a share (`run`); slots do not overlap, as the regions do not.
             unsafe { self.fd.set_user_memory_region(entry) }
                 .map_err(Error::kvm("give the machine its memory"))?;
         }
