@@ -76,7 +76,7 @@ pub(super) fn settle(paths: &Paths, age: Duration) -> Result<()> {
     let now = SystemTime::now();
     let ripe: Vec<Record> = Record::released(paths)
         .into_iter()
-        .filter(|(since, _)| now.duration_since(*since).unwrap_or_default() >= age)
+        .filter(|(since, _)| is_ripe(*since, now, age))
         .map(|(_, record)| record)
         .collect();
     let mut networks: Vec<&str> = Vec::new();
@@ -96,6 +96,11 @@ pub(super) fn settle(paths: &Paths, age: Duration) -> Result<()> {
         Record::forget_released(paths, &record.container_id)?;
     }
     Ok(())
+}
+
+/// Was it `age` ago? A moment to come means that the clock was set back, and how long ago it was nobody knows: yes.
+fn is_ripe(since: SystemTime, now: SystemTime, age: Duration) -> bool {
+    now.duration_since(since).map_or(true, |passed| passed >= age)
 }
 
 /// The second half for one container, whose networks stay open: it is about to join them again.
@@ -226,4 +231,17 @@ pub(super) fn remove_tables(nft: &mut Nft) -> Result<()> {
         nft_ignore_missing(nft.commit(batch, "remove the tables"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nothing_leased() {
+        let (now, second) = (SystemTime::now(), Duration::from_secs(1));
+        assert!(is_ripe(now - second, now, second));
+        assert!(!is_ripe(now - second / 2, now, second));
+        assert!(is_ripe(now + 3600 * second, now, second));
+    }
 }
