@@ -57,40 +57,160 @@ macro_rules! verb {
     };
 }
 
+// Verbs that stand at the top level and in a group.
+const RUN: Verb = verb!(
+    "run",
+    "Create and run a new container from an image",
+    c::run::Run,
+    c::run::run
+);
+const EXEC: Verb = verb!(
+    "exec",
+    "Run a command in a running container",
+    c::exec::Exec,
+    c::exec::run
+);
+const PULL: Verb = verb!(
+    "pull",
+    "Download an image from a registry",
+    c::pull::Pull,
+    c::pull::run
+);
+const PUSH: Verb = verb!(
+    "push",
+    "Upload an image to a registry",
+    c::push::Push,
+    c::push::run
+);
+const DF: Verb = verb!("df", "Show disk usage", c::df::Usage, c::df::run);
+const SYSTEM_PRUNE: Verb = verb!(
+    "prune",
+    "Remove unused data",
+    c::system_prune::Prune,
+    c::system_prune::run
+);
+const INFO: Verb = verb!(
+    "info",
+    "Display system-wide information",
+    c::info::Info,
+    c::info::run
+);
+const ATTACH: Verb = verb!(
+    "attach",
+    "Attach to a running container",
+    c::attach::Attach,
+    c::attach::run
+);
+const CP: Verb = verb!(
+    "cp",
+    "Copy files between a container and the host",
+    c::cp::Copy,
+    c::cp::run
+);
+const CREATE: Verb = verb!(
+    "create",
+    "Create a new container",
+    c::create::Create,
+    c::create::run
+);
+const EVENTS: Verb = verb!(
+    "events",
+    "Get real time events",
+    c::events::Stream,
+    c::events::run
+);
+const HISTORY: Verb = verb!(
+    "history",
+    "Show the history of an image",
+    c::history::History,
+    c::history::run
+);
+const IMPORT: Verb = verb!(
+    "import",
+    "Make an image from a tarball",
+    c::import::Import,
+    c::import::run
+);
+const KILL: Verb = verb!("kill", "Kill running containers", c::kill::Kill, c::kill::run);
+const LOAD: Verb = verb!(
+    "load",
+    "Load images from a tar archive or layout",
+    c::load::Load,
+    c::load::run
+);
+const LOGS: Verb = verb!(
+    "logs",
+    "Fetch the logs of a container",
+    c::logs::Logs,
+    c::logs::run
+);
+const PAUSE: Verb = verb!(
+    "pause",
+    "Freeze all processes of containers",
+    c::pause::Pause,
+    c::pause::run
+);
+const PORT: Verb = verb!(
+    "port",
+    "List port mappings of a container",
+    c::port::Port,
+    c::port::run
+);
+const RENAME: Verb = verb!("rename", "Rename a container", c::rename::Rename, c::rename::run);
+const RESTART: Verb = verb!(
+    "restart",
+    "Restart containers",
+    c::restart::Restart,
+    c::restart::run
+);
+const SAVE: Verb = verb!(
+    "save",
+    "Save images to a tar archive or layout",
+    c::save::Save,
+    c::save::run
+);
+const START: Verb = verb!(
+    "start",
+    "Start stopped containers",
+    c::start::Start,
+    c::start::run
+);
+const STATS: Verb = verb!(
+    "stats",
+    "Show resource usage of containers",
+    c::stats::Stats,
+    c::stats::run
+);
+const STOP: Verb = verb!("stop", "Stop running containers", c::stop::Stop, c::stop::run);
+const TAG: Verb = verb!("tag", "Give an image another name", c::tag::Tag, c::tag::run);
+const TOP: Verb = verb!(
+    "top",
+    "Show the processes of a container",
+    c::top::Top,
+    c::top::run
+);
+const UNPAUSE: Verb = verb!(
+    "unpause",
+    "Thaw all processes of containers",
+    c::unpause::Unpause,
+    c::unpause::run
+);
+const UPDATE: Verb = verb!(
+    "update",
+    "Change limits of containers",
+    c::update::Update,
+    c::update::run
+);
+
 pub static VERBS: &[Verb] = &[
-    verb!(
-        "run",
-        "Create and run a new container from an image",
-        c::run::Run,
-        c::run::run
-    ),
-    verb!(
-        "exec",
-        "Run a command in a running container",
-        c::exec::Exec,
-        c::exec::run
-    ),
+    RUN,
+    EXEC,
     verb!("ps", "List containers", c::ps::Ps, c::ps::run),
-    verb!(
-        "pull",
-        "Download an image from a registry",
-        c::pull::Pull,
-        c::pull::run
-    ),
-    verb!(
-        "push",
-        "Upload an image to a registry",
-        c::push::Push,
-        c::push::run
-    ),
+    PULL,
+    PUSH,
     verb!("images", "List images", c::images::List, c::images::run),
-    verb!("df", "Show disk usage", c::df::Usage, c::df::run),
-    verb!(
-        "prune",
-        "Remove unused data",
-        c::system_prune::Prune,
-        c::system_prune::run
-    ),
+    DF,
+    SYSTEM_PRUNE,
     verb!("login", "Log in to a registry", c::login::Login, c::login::run),
     verb!(
         "logout",
@@ -104,132 +224,42 @@ pub static VERBS: &[Verb] = &[
         c::version::Version,
         c::version::run
     ),
-    verb!(
-        "info",
-        "Display system-wide information",
-        c::info::Info,
-        c::info::run
-    ),
-    verb!(
-        "attach",
-        "Attach to a running container",
-        c::attach::Attach,
-        c::attach::run
-    ),
-    verb!(
-        "cp",
-        "Copy files between a container and the host",
-        c::cp::Copy,
-        c::cp::run
-    ),
-    verb!(
-        "create",
-        "Create a new container",
-        c::create::Create,
-        c::create::run
-    ),
-    verb!(
-        "events",
-        "Get real time events",
-        c::events::Stream,
-        c::events::run
-    ),
+    INFO,
+    ATTACH,
+    CP,
+    CREATE,
+    EVENTS,
     verb!(
         "export",
         "Export a container's filesystem as a tar archive",
         c::export::Export,
         c::export::run
     ),
-    verb!(
-        "history",
-        "Show the history of an image",
-        c::history::History,
-        c::history::run
-    ),
-    verb!(
-        "import",
-        "Make an image from a tarball",
-        c::import::Import,
-        c::import::run
-    ),
+    HISTORY,
+    IMPORT,
     verb!(
         "inspect",
         "Return low-level information on objects",
         c::inspect::Inspect,
         c::inspect::run
     ),
-    verb!("kill", "Kill running containers", c::kill::Kill, c::kill::run),
-    verb!(
-        "load",
-        "Load images from a tar archive or layout",
-        c::load::Load,
-        c::load::run
-    ),
-    verb!(
-        "logs",
-        "Fetch the logs of a container",
-        c::logs::Logs,
-        c::logs::run
-    ),
-    verb!(
-        "pause",
-        "Freeze all processes of containers",
-        c::pause::Pause,
-        c::pause::run
-    ),
-    verb!(
-        "port",
-        "List port mappings of a container",
-        c::port::Port,
-        c::port::run
-    ),
-    verb!("rename", "Rename a container", c::rename::Rename, c::rename::run),
-    verb!(
-        "restart",
-        "Restart containers",
-        c::restart::Restart,
-        c::restart::run
-    ),
+    KILL,
+    LOAD,
+    LOGS,
+    PAUSE,
+    PORT,
+    RENAME,
+    RESTART,
     verb!("rm", "Remove containers", c::rm::Remove, c::rm::run),
     verb!("rmi", "Remove images", c::rmi::Remove, c::rmi::run),
-    verb!(
-        "save",
-        "Save images to a tar archive or layout",
-        c::save::Save,
-        c::save::run
-    ),
-    verb!(
-        "start",
-        "Start stopped containers",
-        c::start::Start,
-        c::start::run
-    ),
-    verb!(
-        "stats",
-        "Show resource usage of containers",
-        c::stats::Stats,
-        c::stats::run
-    ),
-    verb!("stop", "Stop running containers", c::stop::Stop, c::stop::run),
-    verb!("tag", "Give an image another name", c::tag::Tag, c::tag::run),
-    verb!(
-        "top",
-        "Show the processes of a container",
-        c::top::Top,
-        c::top::run
-    ),
-    verb!(
-        "unpause",
-        "Thaw all processes of containers",
-        c::unpause::Unpause,
-        c::unpause::run
-    ),
-    verb!(
-        "update",
-        "Change limits of containers",
-        c::update::Update,
-        c::update::run
-    ),
+    SAVE,
+    START,
+    STATS,
+    STOP,
+    TAG,
+    TOP,
+    UNPAUSE,
+    UPDATE,
     verb!(
         "wait",
         "Wait until containers end, print their exit codes",
@@ -243,37 +273,12 @@ pub static GROUPS: &[Group] = &[
         name: "container",
         about: "Manage containers",
         verbs: &[
-            verb!(
-                "run",
-                "Create and run a new container from an image",
-                c::run::Run,
-                c::run::run
-            ),
-            verb!(
-                "exec",
-                "Run a command in a running container",
-                c::exec::Exec,
-                c::exec::run
-            ),
+            RUN,
+            EXEC,
             verb!("ls" | "list" | "ps", "List containers", c::ps::Ps, c::ps::run),
-            verb!(
-                "attach",
-                "Attach to a running container",
-                c::attach::Attach,
-                c::attach::run
-            ),
-            verb!(
-                "cp",
-                "Copy files between a container and the host",
-                c::cp::Copy,
-                c::cp::run
-            ),
-            verb!(
-                "create",
-                "Create a new container",
-                c::create::Create,
-                c::create::run
-            ),
+            ATTACH,
+            CP,
+            CREATE,
             verb!(
                 "export",
                 "Export a container's filesystem",
@@ -286,70 +291,25 @@ pub static GROUPS: &[Group] = &[
                 c::inspect::Containers,
                 c::inspect::containers
             ),
-            verb!("kill", "Kill running containers", c::kill::Kill, c::kill::run),
-            verb!(
-                "logs",
-                "Fetch the logs of a container",
-                c::logs::Logs,
-                c::logs::run
-            ),
-            verb!(
-                "pause",
-                "Freeze all processes of containers",
-                c::pause::Pause,
-                c::pause::run
-            ),
-            verb!(
-                "port",
-                "List port mappings of a container",
-                c::port::Port,
-                c::port::run
-            ),
+            KILL,
+            LOGS,
+            PAUSE,
+            PORT,
             verb!(
                 "prune",
                 "Remove all stopped containers",
                 c::container_prune::Prune,
                 c::container_prune::run
             ),
-            verb!("rename", "Rename a container", c::rename::Rename, c::rename::run),
-            verb!(
-                "restart",
-                "Restart containers",
-                c::restart::Restart,
-                c::restart::run
-            ),
+            RENAME,
+            RESTART,
             verb!("rm" | "remove", "Remove containers", c::rm::Remove, c::rm::run),
-            verb!(
-                "start",
-                "Start stopped containers",
-                c::start::Start,
-                c::start::run
-            ),
-            verb!(
-                "stats",
-                "Show resource usage of containers",
-                c::stats::Stats,
-                c::stats::run
-            ),
-            verb!("stop", "Stop running containers", c::stop::Stop, c::stop::run),
-            verb!(
-                "top",
-                "Show the processes of a container",
-                c::top::Top,
-                c::top::run
-            ),
-            verb!(
-                "unpause",
-                "Thaw all processes of containers",
-                c::unpause::Unpause,
-                c::unpause::run
-            ),
-            verb!(
-                "update",
-                "Change limits of containers",
-                c::update::Update,
-                c::update::run
-            ),
+            START,
+            STATS,
+            STOP,
+            TOP,
+            UNPAUSE,
+            UPDATE,
             verb!("wait", "Wait until containers end", c::wait::Wait, c::wait::run),
         ],
     },
@@ -358,56 +318,26 @@ pub static GROUPS: &[Group] = &[
         about: "Manage images",
         verbs: &[
             verb!("ls" | "list", "List images", c::images::List, c::images::run),
-            verb!(
-                "history",
-                "Show the history of an image",
-                c::history::History,
-                c::history::run
-            ),
-            verb!(
-                "import",
-                "Make an image from a tarball",
-                c::import::Import,
-                c::import::run
-            ),
+            HISTORY,
+            IMPORT,
             verb!(
                 "inspect",
                 "Show images in full",
                 c::inspect::Images,
                 c::inspect::images
             ),
-            verb!(
-                "load",
-                "Load images from a tar archive or layout",
-                c::load::Load,
-                c::load::run
-            ),
+            LOAD,
             verb!(
                 "prune",
                 "Remove unused images",
                 c::image_prune::Prune,
                 c::image_prune::run
             ),
-            verb!(
-                "pull",
-                "Download an image from a registry",
-                c::pull::Pull,
-                c::pull::run
-            ),
-            verb!(
-                "push",
-                "Upload an image to a registry",
-                c::push::Push,
-                c::push::run
-            ),
+            PULL,
+            PUSH,
             verb!("rm" | "remove", "Remove images", c::rmi::Remove, c::rmi::run),
-            verb!(
-                "save",
-                "Save images to a tar archive or layout",
-                c::save::Save,
-                c::save::run
-            ),
-            verb!("tag", "Give an image another name", c::tag::Tag, c::tag::run),
+            SAVE,
+            TAG,
         ],
     },
     Group {
@@ -482,26 +412,6 @@ pub static GROUPS: &[Group] = &[
     Group {
         name: "system",
         about: "Manage berth",
-        verbs: &[
-            verb!("df", "Show disk usage", c::df::Usage, c::df::run),
-            verb!(
-                "events",
-                "Get real time events",
-                c::events::Stream,
-                c::events::run
-            ),
-            verb!(
-                "info",
-                "Display system-wide information",
-                c::info::Info,
-                c::info::run
-            ),
-            verb!(
-                "prune",
-                "Remove unused data",
-                c::system_prune::Prune,
-                c::system_prune::run
-            ),
-        ],
+        verbs: &[DF, EVENTS, INFO, SYSTEM_PRUNE],
     },
 ];
