@@ -67,7 +67,11 @@ pub(crate) fn create(
     let spec = validate::check(Bundle::open(bundle)?)?;
     check_privilege(&spec.namespaces)?;
     check_console(spec.process.terminal, &options.console)?;
-    let plan = Plan::prepare(&spec.spec, &spec.bundle)?;
+    let plan = if spec.namespaces.shares_mounts() {
+        None
+    } else {
+        Some(Plan::prepare(&spec.spec, &spec.bundle)?)
+    };
     let linux = spec.spec.linux().as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let filter = seccomp
@@ -120,7 +124,7 @@ pub(crate) fn create(
     let mut start = Start {
         id,
         spec: &spec,
-        plan: &plan,
+        plan: plan.as_ref(),
         filter: filter.as_ref(),
         listener: listener.as_ref().map(AsFd::as_fd),
         entry: &entry,
@@ -331,7 +335,9 @@ fn record(id: &ContainerId, spec: &ContainerSpec, cgroup: CgroupPath, fifo: bool
         created: created.to_string(),
         owner: rustix::process::getuid().as_raw(),
         annotations: spec.spec.annotations().clone().unwrap_or_default(),
-        namespaces: spec.namespaces.all(),
+        // Also one that is the runtime's: exec may be called from another.
+        namespaces: spec.namespaces.all() | bit(Ns::Mount),
+        shared_mounts: spec.namespaces.shares_mounts(),
         cgroup,
         fifo,
         poststart: hooks::of(all, "poststart").to_vec(),

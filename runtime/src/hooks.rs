@@ -83,7 +83,12 @@ fn run_one(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<(), String> 
         .map_err(|e| format!("cannot keep its messages: {e}"))?;
     let mut stderr = std::fs::File::from(stderr);
     let copy = stderr.try_clone().map_err(|e| e.to_string())?;
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(copy);
+    // Opened here, not by Stdio::null, for a message of its own: a root that berth did not build may have none.
+    let null = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| format!("cannot open /dev/null for its output: {e}"))?;
+    command.stdin(Stdio::piped()).stdout(null).stderr(copy);
     let mut child = command.spawn().map_err(|e| format!("cannot start: {e}"))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A hook need not read its state. A state larger than the pipe to a hook that neither reads nor ends would

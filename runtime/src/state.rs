@@ -134,6 +134,9 @@ pub struct Record {
     pub annotations: HashMap<String, String>,
     /// `CLONE_NEW*` bits of the namespaces exec must join.
     pub namespaces: u64,
+    /// The mount namespace is not the container's own and its root a directory there, which exec must enter.
+    #[serde(default)]
+    pub shared_mounts: bool,
     /// The cgroup's path below its hierarchies.
     pub cgroup: CgroupPath,
     /// Whether init waits on a FIFO (create) or on its parent (run).

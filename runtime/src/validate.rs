@@ -4,6 +4,8 @@
 //! [`crate::seccomp::Filter`], limits by `berth-cgroups`: each where its form is known. All of them run before
 //! anything is made.
 
+mod shared_mounts;
+
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType as Ns, LinuxPersonalityDomain, Spec};
@@ -67,6 +69,12 @@ impl Namespaces {
         self.join.iter().any(|(joined, _)| *joined == bit(kind))
     }
 
+    /// Whether its mount namespace is not its own but joined or, left out of the list, the runtime's.
+    #[must_use]
+    pub fn shares_mounts(&self) -> bool {
+        !self.makes(Ns::Mount)
+    }
+
     /// Bits of all.
     #[must_use]
     pub fn all(&self) -> u64 {
@@ -112,6 +120,9 @@ pub fn check(bundle: Bundle) -> Result<ContainerSpec> {
         ));
     }
     let namespaces = namespaces(linux)?;
+    if namespaces.shares_mounts() {
+        shared_mounts::check(&spec, &namespaces)?;
+    }
     names(&spec, &namespaces)?;
     let mut warnings = bundle.warnings;
     // In a user namespace of its own the first process has them all.
@@ -172,18 +183,6 @@ fn namespaces(linux: &Linux) -> Result<Namespaces> {
                 ));
             }
         }
-    }
-    if found.joins(Ns::Mount) {
-        return Err(Error::unsupported(
-            "linux.namespaces: joining a mount namespace",
-            "root.path would not be used",
-        ));
-    }
-    if !found.makes(Ns::Mount) {
-        return Err(Error::unsupported(
-            "linux.namespaces without mount",
-            "the container's mounts would be the host's; add a mount namespace",
-        ));
     }
     Ok(found)
 }

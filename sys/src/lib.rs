@@ -6,7 +6,7 @@
 //! * [`clone`]: `clone3(2)` with namespaces, a pidfd and a cgroup; [`pidfd`]: waiting on and identifying processes
 //! * [`fdpass`]: descriptors over Unix sockets; [`fds`]: `close_range(2)` before foreign code
 //! * [`reexec`]: the guard against CVE-2019-5736; [`pty`]: terminals
-//! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor
+//! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor; [`namespace`]: their kinds
 //! * [`bpf`]: device filters of v2 cgroups
 //! * [`credentials`]: ids, groups, capabilities, keyring, personality, priorities
 
@@ -16,6 +16,7 @@ pub mod credentials;
 pub mod fdpass;
 pub mod fds;
 pub mod mount_attr;
+pub mod namespace;
 pub mod open_beneath;
 pub mod pidfd;
 pub mod pty;

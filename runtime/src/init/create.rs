@@ -6,7 +6,7 @@ use berth_cgroups::Entry;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
 
 use super::identity::{self, LoadFilter};
-use super::rootfs::{self, Plan, procfs::Proc};
+use super::rootfs::{self, Mounted, Plan, procfs::Proc};
 use super::{fail, join, program, stdio};
 use crate::error::{Error, Result, Step};
 use crate::hooks;
@@ -20,7 +20,8 @@ use crate::validate::ContainerSpec;
 pub(crate) struct Start<'a> {
     pub(crate) id: &'a ContainerId,
     pub(crate) spec: &'a ContainerSpec,
-    pub(crate) plan: &'a Plan,
+    /// How to build the root; none in a mount namespace that is not the container's own, where it is found.
+    pub(crate) plan: Option<&'a Plan>,
     pub(crate) filter: Option<&'a Filter>,
     pub(crate) listener: Option<BorrowedFd<'a>>,
     pub(crate) entry: &'a Entry,
@@ -46,9 +47,14 @@ pub(crate) fn run(start: &mut Start<'_>, channel: &Channel) -> ! {
 fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infallible> {
     let spec = start.spec;
     let process = &spec.process;
+    guard_from_others(start)?;
+    // The host's /proc, while nothing of the image or of a joined mount namespace can stand in its way (CVE-2019-16884,
+    // CVE-2025-52881).
+    let proc = Proc::open()?;
     if start.indirect {
         let cgroup = start.entry.clone_into();
-        join::through_intermediate(channel, start.targets, start.flags, &spec.time_offsets, cgroup)?;
+        let offsets = &spec.time_offsets;
+        join::through_intermediate(channel, start.targets, start.flags, &proc, offsets, cgroup)?;
     } else {
         join::enter(start.targets)?;
     }
@@ -57,6 +63,8 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
         channel.wait_go()?;
         join::become_root()?;
     }
+    // Another id has just put back what fs.suid_dumpable says.
+    guard_from_others(start)?;
     start.entry.enter().step("enter", "the container's cgroup")?;
     if spec.namespaces.makes(Ns::Cgroup) {
         // After entering: the namespace's root is where its maker stands.
@@ -66,8 +74,6 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
     if start.new_keyring {
         join_keyring(start.id)?;
     }
-    // The host's /proc, while nothing of the image can stand in its way (CVE-2019-16884, CVE-2025-52881).
-    let proc = Proc::open()?;
     identity::set_oom_score_adj(&proc, process.oom_score_adj)?;
     set_names(spec)?;
     for (key, value) in &spec.sysctls {
@@ -75,7 +81,7 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
         proc.write(&format!("sys/{key}"), value.as_bytes())?;
     }
 
-    let mounted = rootfs::setup(start.plan)?;
+    let mut mounted = prepare_root(start)?;
     let hooks = spec.spec.hooks().as_ref();
     if ["prestart", "createRuntime"]
         .iter()
@@ -85,8 +91,7 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
         channel.wait_go()?;
     }
     run_hooks("createContainer", start, Status::Creating)?;
-    rootfs::pivot(start.plan, &mounted, start.no_pivot)?;
-    rootfs::finish(start.plan)?;
+    enter_root(start, &mut mounted)?;
 
     if let Some(console) = mounted.console {
         stdio::attach_terminal(console.slave.as_fd(), process.console_size)?;
@@ -124,6 +129,40 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
         load.load()?;
     }
     Err(program::execute(&file, process, &env))
+}
+
+/// In a joined namespace others may see us: from before we enter it, none may trace us or open our files. Not in general,
+/// for a parent without privilege could then not write the maps of a user namespace.
+fn guard_from_others(start: &Start<'_>) -> Result<()> {
+    if start.targets.is_empty() {
+        return Ok(());
+    }
+    berth_sys::credentials::set_undumpable().step("guard", "init")
+}
+
+/// Builds the root beside the old one, or finds it.
+fn prepare_root(start: &Start<'_>) -> Result<Mounted> {
+    if let Some(plan) = start.plan {
+        return Ok(rootfs::setup(plan)?);
+    }
+    let joined = start.spec.namespaces.joins(Ns::Mount);
+    Ok(Mounted {
+        root: rootfs::shared::find(&start.spec.rootfs, joined)?,
+        console: None,
+    })
+}
+
+/// Makes it `/`.
+fn enter_root(start: &Start<'_>, mounted: &mut Mounted) -> Result<()> {
+    if let Some(plan) = start.plan {
+        rootfs::pivot(plan, mounted, start.no_pivot)?;
+        return Ok(rootfs::finish(plan)?);
+    }
+    rootfs::shared::enter(mounted.root.as_fd())?;
+    if start.spec.process.terminal {
+        mounted.console = Some(stdio::open_terminal()?);
+    }
+    Ok(())
 }
 
 fn set_names(spec: &ContainerSpec) -> Result<()> {

@@ -4,14 +4,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_cgroups::Entry;
 use oci_spec::runtime::LinuxNamespaceType as Ns;
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::create::join_keyring;
 use super::identity::{self, LoadFilter};
-use super::rootfs::procfs::Proc;
+use super::rootfs::{procfs::Proc, shared};
 use super::{fail, join, program, stdio};
-use crate::error::{Error, Result, Step};
+use crate::error::{Result, Step};
 use crate::id::ContainerId;
 use crate::process::ProcessSpec;
 use crate::seccomp::Filter;
@@ -60,11 +59,16 @@ fn steps(exec: &Exec<'_>, channel: &Channel) -> Result<std::convert::Infallible>
     }
     rustix::process::setsid().step("start", "a session")?;
     join_keyring(exec.id)?;
+    if exec.record.shared_mounts {
+        // Looked up again, as create did: a change of root that init made for itself is init's own.
+        let root = shared::find(&exec.record.rootfs, true)?;
+        shared::enter(root.as_fd())?;
+    }
 
     if process.terminal {
-        let (master, slave) = open_terminal()?;
-        stdio::attach_terminal(slave.as_fd(), process.console_size)?;
-        channel.say(&Message::Console(master))?;
+        let console = stdio::open_terminal()?;
+        stdio::attach_terminal(console.slave.as_fd(), process.console_size)?;
+        channel.say(&Message::Console(console.master))?;
     } else if let Some(streams) = exec.streams {
         stdio::place(streams)?;
     }
@@ -92,25 +96,6 @@ fn steps(exec: &Exec<'_>, channel: &Channel) -> Result<std::convert::Infallible>
         load.load()?;
     }
     Err(program::execute(&file, process, &env))
-}
-
-/// A terminal of the container's own devpts, proved to be one: the processes inside choose what `/dev/pts` is.
-fn open_terminal() -> Result<(OwnedFd, OwnedFd)> {
-    /// `DEVPTS_SUPER_MAGIC` of linux/magic.h.
-    const DEVPTS_MAGIC: i64 = 0x1cd1;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).step("open", "/dev/pts in the container")?;
-    if rustix::fs::fstatfs(&pts)
-        .step("inspect", "/dev/pts in the container")?
-        .f_type
-        != DEVPTS_MAGIC
-    {
-        return Err(Error::invalid(
-            "process.terminal",
-            "/dev/pts in the container is not a devpts",
-        ));
-    }
-    berth_sys::pty::open_pair(&pts).step("open", "a terminal in the container")
 }
 
 fn load_filter<'a>(exec: &Exec<'a>, channel: &Channel) -> Result<Option<LoadFilter<'a>>> {

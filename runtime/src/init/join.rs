@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::error::{Error, Result, Step};
+use crate::init::rootfs::procfs::Proc;
 use crate::sync::{Channel, Message};
 use crate::validate::{Namespaces, bit};
 
@@ -33,7 +34,7 @@ pub(crate) fn open(namespaces: &Namespaces) -> Result<Vec<Target>> {
             Mode::empty(),
         )
         .map_err(|e| Error::path("open namespace", path, e))?;
-        is_namespace(&fd, path)?;
+        check_kind(&fd, *kind, path)?;
         Ok(Target {
             kind: *kind,
             fd,
@@ -43,19 +44,44 @@ pub(crate) fn open(namespaces: &Namespaces) -> Result<Vec<Target>> {
     namespaces.join.iter().map(open_one).collect()
 }
 
-fn is_namespace(fd: &OwnedFd, path: &Path) -> Result<()> {
+/// Every type of namespace and what setns(2) calls it.
+const KINDS: [(Ns, LinkNameSpaceType); 8] = [
+    (Ns::Mount, LinkNameSpaceType::Mount),
+    (Ns::Cgroup, LinkNameSpaceType::ControlGroup),
+    (Ns::Uts, LinkNameSpaceType::HostNameAndNISDomainName),
+    (Ns::Ipc, LinkNameSpaceType::InterProcessCommunication),
+    (Ns::User, LinkNameSpaceType::User),
+    (Ns::Pid, LinkNameSpaceType::ProcessID),
+    (Ns::Network, LinkNameSpaceType::Network),
+    (Ns::Time, LinkNameSpaceType::Time),
+];
+
+/// The path is a namespace, and of the type it is given for.
+fn check_kind(fd: &OwnedFd, wanted: u64, path: &Path) -> Result<()> {
     /// `NSFS_MAGIC` of linux/magic.h.
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     let found = rustix::fs::fstatfs(fd)
         .map_err(|e| Error::path("inspect namespace", path, e))?
         .f_type;
-    if found == NSFS_MAGIC {
+    let invalid = |why: String| Error::invalid("linux.namespaces", format!("{} {why}", path.display()));
+    // The magic first: to a file of another kind the number of the ioctl may mean anything.
+    if found != NSFS_MAGIC {
+        return Err(invalid("is not a namespace".into()));
+    }
+    let kind =
+        berth_sys::namespace::kind(fd.as_fd()).map_err(|e| Error::path("inspect namespace", path, e))?;
+    if kind == wanted {
         return Ok(());
     }
-    Err(Error::invalid(
-        "linux.namespaces",
-        format!("{} is not a namespace", path.display()),
-    ))
+    let name = |bits: u64| {
+        let known = KINDS.iter().find(|(ns, _)| bit(*ns) == bits);
+        known.map_or_else(|| format!("{bits:#x}"), |(ns, _)| ns.to_string())
+    };
+    Err(invalid(format!(
+        "is a namespace of type {}, not {}",
+        name(kind),
+        name(wanted)
+    )))
 }
 
 /// Whether init must come from an intermediate.
@@ -92,17 +118,7 @@ pub(crate) fn enter(targets: &[Target]) -> Result<()> {
 
 /// The kernel checks that the descriptor is of this kind.
 fn set(target: &Target) -> rustix::io::Result<()> {
-    let all = [
-        (Ns::Mount, LinkNameSpaceType::Mount),
-        (Ns::Cgroup, LinkNameSpaceType::ControlGroup),
-        (Ns::Uts, LinkNameSpaceType::HostNameAndNISDomainName),
-        (Ns::Ipc, LinkNameSpaceType::InterProcessCommunication),
-        (Ns::User, LinkNameSpaceType::User),
-        (Ns::Pid, LinkNameSpaceType::ProcessID),
-        (Ns::Network, LinkNameSpaceType::Network),
-        (Ns::Time, LinkNameSpaceType::Time),
-    ];
-    let kind = all
+    let kind = KINDS
         .into_iter()
         .find(|(ns, _)| bit(*ns) == target.kind)
         .map(|(_, kind)| kind);
@@ -115,13 +131,14 @@ pub(crate) fn become_root() -> Result<()> {
     berth_sys::credentials::set_uid(0).step("set uid", "0 in the user namespace")
 }
 
-/// Makes a time namespace for children, with its offsets; they are fixed once a process lives in it.
-fn make_time_namespace(offsets: &str) -> Result<()> {
+/// Makes a time namespace for children, with its offsets; they are fixed once a process lives in it. `proc` is the host's:
+/// where we are now may be a joined mount namespace, with anything as `/proc`.
+fn make_time_namespace(proc: &Proc, offsets: &str) -> Result<()> {
     berth_sys::credentials::unshare(0x80).step("make", "a time namespace")?;
     if offsets.is_empty() {
         return Ok(());
     }
-    std::fs::write("/proc/self/timens_offsets", offsets).step("write", "/proc/self/timens_offsets")
+    Ok(proc.write("self/timens_offsets", offsets.as_bytes())?)
 }
 
 /// The intermediate's whole life. Returns in init; the intermediate itself ends here.
@@ -129,13 +146,14 @@ pub(crate) fn through_intermediate(
     channel: &Channel,
     targets: &[Target],
     flags: u64,
+    proc: &Proc,
     time_offsets: &str,
     cgroup: Option<std::os::fd::BorrowedFd<'_>>,
 ) -> Result<()> {
     enter(targets)?;
     let time = bit(Ns::Time);
     if flags & time != 0 {
-        make_time_namespace(time_offsets)?;
+        make_time_namespace(proc, time_offsets)?;
     }
     clone_sibling(channel, flags & !time, cgroup)
 }

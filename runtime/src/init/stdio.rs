@@ -3,8 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use berth_sys::fds;
+use rustix::fs::{Mode, OFlags};
 
-use crate::error::{Result, Step};
+use super::rootfs::{Console, procfs::DEVPTS_MAGIC};
+use crate::error::{Error, Result, Step};
 
 /// Puts three descriptors in place. They lie above 2, or one could be overwritten before it is copied.
 pub(crate) fn place(streams: &[OwnedFd; 3]) -> Result<()> {
@@ -25,6 +27,21 @@ pub(crate) fn lift(streams: [OwnedFd; 3]) -> Result<[OwnedFd; 3]> {
         }
     };
     Ok([one(a)?, one(b)?, one(c)?])
+}
+
+/// A terminal of the devpts that is in the root already, proved to be one: the processes inside choose what `/dev/pts` is.
+pub(crate) fn open_terminal() -> Result<Console> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let pts = rustix::fs::open("/dev/pts", flags, Mode::empty()).step("open", "/dev/pts in the container")?;
+    let found = rustix::fs::fstatfs(&pts).step("inspect", "/dev/pts in the container")?;
+    if found.f_type != DEVPTS_MAGIC {
+        return Err(Error::invalid(
+            "process.terminal",
+            "/dev/pts in the container is not a devpts",
+        ));
+    }
+    let (master, slave) = berth_sys::pty::open_pair(&pts).step("open", "a terminal in the container")?;
+    Ok(Console { master, slave })
 }
 
 /// Makes the terminal the controlling one and all three streams. The caller leads a session.

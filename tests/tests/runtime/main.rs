@@ -17,6 +17,7 @@ mod pause;
 mod process;
 mod run;
 mod seccomp;
+mod shared_mounts;
 mod spec;
 mod terminal;
 mod time_namespace;

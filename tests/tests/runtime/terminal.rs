@@ -105,7 +105,7 @@ fn a_terminal_in_the_foreground_is_the_callers() {
     bundle.assert_clean();
 }
 
-fn read_all(master: &std::os::fd::OwnedFd) -> String {
+pub(crate) fn read_all(master: &std::os::fd::OwnedFd) -> String {
     let mut text = String::new();
     let mut buffer = [0u8; 256];
     // EIO when the program has closed its end.

@@ -21,7 +21,7 @@ use super::{Error, Result};
 pub struct Console {
     /// For the console socket.
     pub master: OwnedFd,
-    /// For the container's stdio; already bound on `/dev/console`.
+    /// For the container's stdio; in a root that was built already bound on `/dev/console`.
     pub slave: OwnedFd,
 }
 

@@ -27,6 +27,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// As [`Error::OpenRoot`], where it was looked for in somebody else's mount namespace.
+    #[error("cannot find rootfs {} in the joined mount namespace", path.display())]
+    FindRoot {
+        /// root.path, absolute.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A mount's source cannot be opened.
     #[error("cannot open {} to mount it at {}", source_path.display(), destination.display())]
     OpenSource {

@@ -7,6 +7,8 @@
 //!                            devices   the host)                 back      read-only root, propagation
 //! ```
 //!
+//! In a mount namespace that is not the container's own nothing is built: [`shared`] finds the root there and enters it.
+//!
 //! Promises:
 //! - Each option is parsed once, in the parent; init only executes.
 //! - Every destination is resolved by the kernel with the rootfs as `/` and mounted on by descriptor, so a link in the
@@ -31,6 +33,7 @@ mod plan;
 pub mod procfs;
 mod resolve;
 mod setup;
+pub mod shared;
 #[cfg(test)]
 mod tests;
 

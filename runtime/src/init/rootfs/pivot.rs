@@ -27,7 +27,7 @@ pub fn pivot(plan: &Plan, mounted: &Mounted, no_pivot: bool) -> Result<()> {
     }
 }
 
-fn fail<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> Error {
+pub(super) fn fail<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> Error {
     move |e| Error::Pivot {
         operation,
         source: e.into(),
