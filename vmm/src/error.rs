@@ -93,6 +93,14 @@ pub enum Error {
         /// Why.
         source: loader::Error,
     },
+    /// The API cannot be served.
+    #[error("cannot serve the API at {} (is another microVM using it?)", path.display())]
+    Api {
+        /// Its socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The event loop or a thread of it failed.
     #[error("cannot {operation}")]
     Events {
@@ -104,6 +112,19 @@ pub enum Error {
 }
 
 impl Error {
+    /// The whole chain of causes in one line.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+
     /// The status of a process that ends with this.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -13,6 +13,9 @@ pub mod exit;
 pub mod boot;
 pub mod run;
 
+pub mod api;
+pub mod control;
+
 mod kvm;
 mod memory;
 mod vcpu;

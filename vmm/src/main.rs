@@ -46,14 +46,7 @@ fn main() -> ExitCode {
     match start(&file) {
         Ok(exit) => exit.into(),
         Err(e) => {
-            let mut text = e.to_string();
-            let mut source = std::error::Error::source(&e);
-            while let Some(cause) = source {
-                text.push_str(": ");
-                text.push_str(&cause.to_string());
-                source = cause.source();
-            }
-            eprintln!("berth-vmm: {text}");
+            eprintln!("berth-vmm: {}", e.told());
             e.exit().into()
         }
     }

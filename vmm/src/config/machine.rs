@@ -1,6 +1,7 @@
 //! Processors and memory.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
@@ -70,6 +71,19 @@ impl Default for MachineConfig {
 }
 
 impl MachineConfig {
+    /// These values, and for the fields named in `change` those.
+    ///
+    /// # Errors
+    ///
+    /// A field that is none of these or whose value is not of its kind.
+    pub fn changed(&self, change: &Map<String, Value>) -> serde_json::Result<MachineConfig> {
+        let mut fields = serde_json::to_value(self)?;
+        let given = change.iter().filter(|(_, value)| !value.is_null());
+        let ours = fields.as_object_mut().expect("a struct is an object");
+        ours.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        serde_json::from_value(fields)
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         let invalid = |field, why: String| Err(Error::Invalid { field, why });
         if self.vcpu_count == 0 || self.vcpu_count > VCPUS_MAX {
@@ -94,5 +108,24 @@ impl MachineConfig {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_the_rest_alone() {
+        let machine = MachineConfig {
+            mem_size_mib: 77,
+            ..MachineConfig::default()
+        };
+        let changed = |text: &str| machine.changed(&serde_json::from_str(text).unwrap());
+        let two = changed(r#"{"vcpu_count": 2, "smt": null, "cpu_template": "None"}"#).unwrap();
+        assert_eq!((two.vcpu_count, two.mem_size_mib, two.smt), (2, 77, false));
+        assert_eq!(two.cpu_template, Some(CpuTemplate::None));
+        assert!(changed(r#"{"vcpus": 2}"#).is_err());
+        assert!(changed(r#"{"vcpu_count": "2"}"#).is_err());
     }
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod network;
 mod rate_limiter;
 mod settings;
+mod snapshot;
 mod vsock;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,10 @@ pub use metrics::Metrics;
 pub use network::{MacAddress, NetworkInterface, NetworkInterfaceChange};
 pub use rate_limiter::{RateLimiter, TokenBucket};
 pub use settings::Settings;
+pub use snapshot::{
+    MemoryBackend, MemoryBackendType, NetworkOverride, SnapshotCreate, SnapshotLoad, SnapshotType,
+    VsockOverride,
+};
 pub use vsock::Vsock;
 
 use crate::error::Result;
