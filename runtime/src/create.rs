@@ -152,9 +152,16 @@ pub(crate) fn create(
         let (real, pidfd) = Intermediate::new(pid, first).hear(&parent)?;
         pid = real;
         undo.init = Some(pidfd);
-        parent.go(pid)?;
     } else {
         undo.init = Some(first);
+    }
+    if spec.namespaces.has(Ns::User) {
+        // Not for init to do: the kernel asks for the right to its own file, and to lower it, on the host.
+        let proc = init::rootfs::procfs::Proc::open()?;
+        init::identity::set_oom_score_adj(&proc, &pid.to_string(), spec.process.oom_score_adj)?;
+    }
+    if indirect {
+        parent.go(pid)?;
     }
     let init = undo.init.as_ref().expect("set in both branches above");
     if spec.namespaces.makes(Ns::User) {

@@ -74,7 +74,9 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
     if start.new_keyring {
         join_keyring(start.id)?;
     }
-    identity::set_oom_score_adj(&proc, process.oom_score_adj)?;
+    if !spec.namespaces.has(Ns::User) {
+        identity::set_oom_score_adj(&proc, "self", process.oom_score_adj)?;
+    }
     set_names(spec)?;
     for (key, value) in &spec.sysctls {
         // Files below /proc/sys show the namespaces of whoever opens them, not of whoever mounted them.

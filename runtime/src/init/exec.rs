@@ -46,7 +46,7 @@ fn steps(exec: &Exec<'_>, channel: &Channel) -> Result<std::convert::Infallible>
     berth_sys::credentials::set_undumpable().step("guard", "the process")?;
     exec.entry.enter().step("enter", "the container's cgroup")?;
     // The host's /proc, while we still see it.
-    identity::set_oom_score_adj(&Proc::open()?, process.oom_score_adj)?;
+    identity::set_oom_score_adj(&Proc::open()?, "self", process.oom_score_adj)?;
     let kinds = u32::try_from(exec.record.namespaces).unwrap_or(u32::MAX);
     // All at once: the kernel then judges the user namespace first and the rest by it.
     rustix::thread::move_into_thread_name_spaces(exec.init, ThreadNameSpaceType::from_bits_retain(kinds))

@@ -37,18 +37,16 @@ pub(crate) fn set_priorities(process: &ProcessSpec) -> Result<()> {
     Ok(())
 }
 
-/// The kernel's choice of whom to kill for memory.
-pub(crate) fn set_oom_score_adj(proc: &Proc, score: Option<i32>) -> Result<()> {
+/// The kernel's choice of whom to kill for memory, for the process `proc` knows as `whom`: `self` or a pid.
+pub(crate) fn set_oom_score_adj(proc: &Proc, whom: &str, score: Option<i32>) -> Result<()> {
     let Some(score) = score else { return Ok(()) };
     let text = score.to_string();
-    let Err(error) = proc.write("self/oom_score_adj", text.as_bytes()) else {
+    let file = format!("{whom}/oom_score_adj");
+    let Err(error) = proc.write(&file, text.as_bytes()) else {
         return Ok(());
     };
     // Lowering needs CAP_SYS_RESOURCE; writing what is there already is refused too on some kernels.
-    if proc
-        .read("self/oom_score_adj")
-        .is_ok_and(|now| now.trim() == text)
-    {
+    if proc.read(&file).is_ok_and(|now| now.trim() == text) {
         return Ok(());
     }
     Err(Error::Init {

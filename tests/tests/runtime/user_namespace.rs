@@ -76,3 +76,26 @@ fn namespaces_of_another_container_are_joined_by_path() {
     assert_ne!(lines.next(), Some("1"), "the pid namespace has an init already");
     second.assert_clean();
 }
+
+#[test]
+fn a_score_for_the_oom_killer_is_set_in_a_new_one_and_in_a_joined_one() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let mut first = with_user_namespace(&["sleep", "1000"]);
+    first.config["process"]["oomScoreAdj"] = json!(321);
+    let _ = first.verb(&["run", "--detach"]).ok();
+    let score = |pid: &serde_json::Value| {
+        std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("score")
+    };
+    let pid = first.state_field("pid");
+    assert_eq!(score(&pid), "321\n");
+
+    let mut second = with_user_namespace(&["sleep", "1000"]);
+    let namespaces = second.config["linux"]["namespaces"].as_array_mut().expect("list");
+    let user = namespaces.last_mut().expect("the one just added");
+    user["path"] = json!(format!("/proc/{pid}/ns/user"));
+    second.config["process"]["oomScoreAdj"] = json!(654);
+    let _ = second.verb(&["run", "--detach"]).ok();
+    assert_eq!(score(&second.state_field("pid")), "654\n");
+}
