@@ -7,6 +7,7 @@
 pub mod berth;
 pub mod bundle;
 pub mod network;
+pub mod patience;
 pub mod registry;
 pub mod requirement;
 pub mod shim;
@@ -16,6 +17,7 @@ pub mod vm;
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
 pub use network::Network;
+pub use patience::{HANG, eventually};
 pub use registry::Registry;
 pub use requirement::{Need, require};
 pub use shim::Shim;

@@ -13,7 +13,11 @@ pub struct Registry {
     port: u16,
     process: Child,
     directory: tempfile::TempDir,
+    asks_password: bool,
 }
+
+/// What `htpasswd -Bbn -C 4 me s3cret` prints.
+const HTPASSWD: &str = "me:$2b$04$1.T9.IP.8JNvBrBC3bTq7OEpLoaMz70AOrv6FwpZqKOz6qyZNdi7C\n";
 
 impl Registry {
     /// Starts a registry that anyone may use.
@@ -22,20 +26,16 @@ impl Registry {
     /// When it does not answer within ten seconds.
     #[must_use]
     pub fn start() -> Self {
-        Self::launch("", "")
+        Self::launch("", false)
     }
 
-    /// Starts a registry with basic authentication; `htpasswd` is the path of a file made by `htpasswd -B`.
+    /// Starts a registry with basic authentication, for the user `me` with the password `s3cret` alone.
     ///
     /// # Panics
     /// When it does not answer within ten seconds.
     #[must_use]
-    pub fn start_with_htpasswd(htpasswd: &Path) -> Self {
-        let auth = format!(
-            "auth: {{htpasswd: {{realm: tests, path: {}}}}}\n",
-            htpasswd.display()
-        );
-        Self::launch("", &auth)
+    pub fn start_with_password() -> Self {
+        Self::launch("", true)
     }
 
     /// Starts a registry that speaks HTTPS with `DIRECTORY/server.crt` and `server.key`, and only to clients with a certificate
@@ -50,11 +50,11 @@ impl Registry {
             &format!(
                 ", tls: {{certificate: {at}/server.crt, key: {at}/server.key, clientcas: [{at}/ca.crt]}}"
             ),
-            "",
+            false,
         )
     }
 
-    fn launch(http: &str, extra: &str) -> Self {
+    fn launch(http: &str, asks_password: bool) -> Self {
         let directory = tempfile::tempdir().expect("make a directory for the registry");
         let port = free_port();
         let mut config = String::new();
@@ -68,7 +68,13 @@ impl Registry {
         )
         .expect("writing to a string");
         writeln!(config, "http: {{addr: \"127.0.0.1:{port}\"{http}}}").expect("writing to a string");
-        config.push_str(extra);
+        if asks_password {
+            let users = directory.path().join("users");
+            std::fs::write(&users, HTPASSWD).expect("write the users");
+            let users = users.display();
+            writeln!(config, "auth: {{htpasswd: {{realm: tests, path: {users}}}}}")
+                .expect("writing to a string");
+        }
         let file = directory.path().join("config.yml");
         std::fs::write(&file, config).expect("write the registry's configuration");
         let log = std::fs::File::create(directory.path().join("log")).expect("create the registry's log");
@@ -84,6 +90,7 @@ impl Registry {
             port,
             process,
             directory,
+            asks_password,
         };
         registry.wait_until_it_answers();
         registry
@@ -125,16 +132,13 @@ impl Registry {
     /// When skopeo fails.
     pub fn push_with_skopeo(&self, source: &str, name: &str) -> String {
         let reference = format!("{}/{name}", self.host());
-        let output = Command::new("skopeo")
-            .args([
-                "copy",
-                "--quiet",
-                "--dest-tls-verify=false",
-                source,
-                &format!("docker://{reference}"),
-            ])
-            .output()
-            .expect("start skopeo");
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["copy", "--quiet", "--dest-tls-verify=false"]);
+        if self.asks_password {
+            skopeo.args(["--dest-creds", "me:s3cret"]);
+        }
+        let target = format!("docker://{reference}");
+        let output = skopeo.args([source, &target]).output().expect("start skopeo");
         assert!(
             output.status.success(),
             "skopeo: {}",

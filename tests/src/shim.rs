@@ -1,8 +1,9 @@
 //! A container's shim as the kernel shows it: its children, descriptors, threads and memory.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use crate::Berth;
+use crate::{Berth, HANG};
 
 /// The shim of a container that runs.
 #[derive(Debug)]
@@ -32,6 +33,57 @@ impl Shim {
             pid: pid("shim_pid"),
             init: pid("pid"),
         }
+    }
+
+    /// Runs a detached container of busybox without a network; its id and its shim.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[track_caller]
+    #[must_use]
+    pub fn run(berth: &Berth, flags: &[&str], program: &[&str]) -> (String, Self) {
+        let command = [
+            &["run", "--detach", "--network=none"],
+            flags,
+            &["busybox"],
+            program,
+        ];
+        let id = berth.run(command.concat()).ok();
+        let shim = Self::of(berth, &id);
+        (id, shim)
+    }
+
+    /// Runs `berth ARGUMENTS`, which must end by itself with 0. If it hangs the shim is killed too, or nothing could remove the
+    /// container.
+    ///
+    /// # Panics
+    /// When it hangs or fails.
+    #[track_caller]
+    pub fn hears(&self, berth: &Berth, arguments: &[&str]) {
+        let mut command = berth.command(arguments).spawn().expect("start berth");
+        let deadline = Instant::now() + HANG;
+        let code = loop {
+            if let Some(status) = command.try_wait().expect("wait") {
+                break status.code();
+            }
+            if Instant::now() > deadline {
+                let _ = command.kill();
+                let _ = command.wait();
+                self.kill();
+                panic!("not heard: {arguments:?}");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(code, Some(0), "{arguments:?}");
+    }
+
+    /// Ends it as `kill -9` does.
+    ///
+    /// # Panics
+    /// Never: a pid is positive.
+    pub fn kill(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid).expect("pids are positive");
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 
     fn proc(&self, name: &str) -> PathBuf {

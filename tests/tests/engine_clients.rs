@@ -2,42 +2,12 @@
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use berth_tests::{Berth, Need, Shim, require};
+use berth_tests::{Berth, HANG, Need, Shim, eventually, require};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 
-/// Far above what anything here takes; reaching it is the failure.
-const HANG: Duration = Duration::from_secs(60);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + HANG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// `berth ARGUMENTS`, which must end by itself with 0.
-fn heard(berth: &Berth, shim: &Shim, arguments: &[&str]) {
-    let mut command = berth.command(arguments).spawn().expect("start berth");
-    let deadline = Instant::now() + HANG;
-    let code = loop {
-        if let Some(status) = command.try_wait().expect("wait") {
-            break status.code();
-        }
-        if Instant::now() > deadline {
-            let _ = command.kill();
-            let _ = command.wait();
-            // Or nothing could remove the container.
-            let shim = rustix::process::Pid::from_raw(shim.pid).expect("a pid");
-            let _ = rustix::process::kill_process(shim, rustix::process::Signal::KILL);
-            panic!("not heard: {arguments:?}");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert_eq!(code, Some(0), "{arguments:?}");
-}
+const SLEEP: [&str; 2] = ["sleep", "600"];
 
 /// A client of ours on the shim's socket, as `berth` itself connects.
 fn connect(berth: &Berth, id: &str) -> OwnedFd {
@@ -69,15 +39,6 @@ fn settled(shim: &Shim) -> usize {
     last
 }
 
-fn sleeper(berth: &Berth, more: &[&str]) -> (String, Shim) {
-    let mut arguments = vec!["run", "-d", "--network=none"];
-    arguments.extend(more);
-    arguments.extend(["busybox", "sleep", "600"]);
-    let id = berth.run(arguments).ok();
-    let shim = Shim::of(berth, &id);
-    (id, shim)
-}
-
 fn quiet(berth: &Berth, arguments: &[&str]) -> Child {
     let mut command = berth.command(arguments);
     command.stdout(Stdio::null()).stderr(Stdio::null());
@@ -90,7 +51,7 @@ fn control_is_heard_however_many_wait_or_say_nothing() {
         return;
     }
     let berth = Berth::with_busybox();
-    let (id, shim) = sleeper(&berth, &[]);
+    let (id, shim) = Shim::run(&berth, &[], &SLEEP);
     let before = settled(&shim);
     let waiting: Vec<OwnedFd> = (0..64)
         .map(|_| {
@@ -108,12 +69,12 @@ fn control_is_heard_however_many_wait_or_say_nothing() {
     }
 
     let silent: Vec<OwnedFd> = (0..50).map(|_| connect(&berth, &id)).collect();
-    heard(&berth, &shim, &["pause", &id]);
-    heard(&berth, &shim, &["unpause", &id]);
-    heard(&berth, &shim, &["kill", "--signal=CONT", &id]);
+    shim.hears(&berth, &["pause", &id]);
+    shim.hears(&berth, &["unpause", &id]);
+    shim.hears(&berth, &["kill", "--signal=CONT", &id]);
     let most = before + 64 + 32;
     eventually("who says nothing makes room", || shim.descriptors() <= most);
-    heard(&berth, &shim, &["stop", "-t", "0", &id]);
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
     for client in &waiting {
         let mut answer = [0; 64];
         let (length, _) =
@@ -131,7 +92,7 @@ fn a_client_that_takes_no_answers_is_asked_nothing_more() {
         return;
     }
     let berth = Berth::with_busybox();
-    let (id, shim) = sleeper(&berth, &[]);
+    let (id, shim) = Shim::run(&berth, &[], &SLEEP);
     let deaf = connect(&berth, &id);
     let before = shim.memory_kib();
     let mut refused = 0;
@@ -147,7 +108,7 @@ fn a_client_that_takes_no_answers_is_asked_nothing_more() {
     }
     let grown = shim.memory_kib().saturating_sub(before);
     assert!(grown < 4096, "the shim keeps {grown} KiB more");
-    heard(&berth, &shim, &["stop", "-t", "0", &id]);
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
     let _ = berth.run(["rm", &id]).ok();
 }
 
@@ -157,18 +118,8 @@ fn an_attached_client_that_stalls_costs_no_memory_and_holds_up_no_stop() {
         return;
     }
     let berth = Berth::with_busybox();
-    let id = berth
-        .run([
-            "run",
-            "-d",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            "mkfifo /go; read line < /go; yes",
-        ])
-        .ok();
-    let shim = Shim::of(&berth, &id);
+    let script = "mkfifo /go; read line < /go; yes";
+    let (id, shim) = Shim::run(&berth, &[], &["sh", "-c", script]);
     let before = (shim.memory_kib(), settled(&shim));
     // Nobody reads its output.
     let mut stalled = berth
@@ -191,7 +142,7 @@ fn an_attached_client_that_stalls_costs_no_memory_and_holds_up_no_stop() {
     });
     let grown = shim.memory_kib().saturating_sub(before.0);
     assert!(grown < 4096, "the shim keeps {grown} KiB more");
-    heard(&berth, &shim, &["stop", "-t", "0", &id]);
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
     let _ = stalled.kill();
     let _ = stalled.wait();
     let _ = berth.run(["rm", "-f", &id]).ok();
@@ -204,7 +155,8 @@ fn attach_resize_exec_and_checks_leave_nothing_in_the_shim() {
         return;
     }
     let berth = Berth::with_busybox();
-    let (id, shim) = sleeper(&berth, &["-t", "--health-cmd=true", "--health-interval=20ms"]);
+    let flags = ["-t", "--health-cmd=true", "--health-interval=20ms"];
+    let (id, shim) = Shim::run(&berth, &flags, &SLEEP);
     let rounds = |count: usize| {
         for _ in 0..count {
             let client = connect(&berth, &id);
@@ -245,20 +197,9 @@ fn a_container_ends_although_others_write_to_its_streams() {
     }
     let berth = Berth::with_busybox();
     // Without a pid namespace the rest does not go with init.
-    let id = berth
-        .run([
-            "run",
-            "-d",
-            "--pid=host",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            "yes & yes & yes & sleep 1; exit 7",
-        ])
-        .ok();
-    let shim = Shim::of(&berth, &id);
-    heard(&berth, &shim, &["wait", &id]);
+    let script = "yes & yes & yes & sleep 1; exit 7";
+    let (id, shim) = Shim::run(&berth, &["--pid=host"], &["sh", "-c", script]);
+    shim.hears(&berth, &["wait", &id]);
     assert_eq!(
         berth
             .run(["inspect", "--format", "{{.State.ExitCode}}", &id])

@@ -1,38 +1,15 @@
 //! Processes of exec and of health checks, killed or stopped at any point: none stays behind, and the container still ends.
 
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use berth_tests::{Berth, Need, Shim, require};
+use berth_tests::{Berth, HANG, Need, Shim, eventually, require};
 
-/// Far above what anything here takes; reaching it is the failure.
-const HANG: Duration = Duration::from_secs(60);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + HANG;
-    while !holds() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Waits for a command of ours; one that hangs is killed, and so is the shim, or nothing could remove the container.
-fn ends(mut command: Child, shim: &Shim, what: &str) {
-    let deadline = Instant::now() + HANG;
-    while command.try_wait().expect("wait").is_none() {
-        if Instant::now() > deadline {
-            let _ = command.kill();
-            let _ = command.wait();
-            kill(shim.pid, rustix::process::Signal::KILL);
-            panic!("{what} hangs");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn kill(pid: i32, signal: rustix::process::Signal) {
-    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).expect("a pid"), signal);
+fn kill(pid: i32) {
+    let _ = rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).expect("a pid"),
+        rustix::process::Signal::KILL,
+    );
 }
 
 fn is_zombie(pid: i32) -> bool {
@@ -47,19 +24,8 @@ fn checks_killed_at_any_point_leave_no_child_and_the_container_stops() {
         return;
     }
     let berth = Berth::with_busybox();
-    let id = berth
-        .run([
-            "run",
-            "-d",
-            "--network=none",
-            "--health-cmd=true",
-            "--health-interval=50ms",
-            "busybox",
-            "sleep",
-            "600",
-        ])
-        .ok();
-    let shim = Shim::of(&berth, &id);
+    let flags = ["--health-cmd=true", "--health-interval=50ms"];
+    let (id, shim) = Shim::run(&berth, &flags, &["sleep", "600"]);
     let done = AtomicBool::new(false);
     let mut still = true;
     std::thread::scope(|scope| {
@@ -95,13 +61,13 @@ fn checks_killed_at_any_point_leave_no_child_and_the_container_stops() {
                 }
             }
             if let Some(&oldest) = shim.others().first() {
-                kill(oldest, rustix::process::Signal::KILL);
+                kill(oldest);
             }
         }
         done.store(true, Ordering::Relaxed);
     });
     if !still {
-        kill(shim.pid, rustix::process::Signal::KILL);
+        shim.kill();
         panic!("the shim starts no check any more");
     }
     // Checks go on, so children come and go; one that stays is not known to the shim.
@@ -111,11 +77,7 @@ fn checks_killed_at_any_point_leave_no_child_and_the_container_stops() {
         left.retain(|pid| now.contains(pid));
         left.is_empty()
     });
-    let stop = berth
-        .command(["stop", "-t", "0", &id])
-        .spawn()
-        .expect("start berth");
-    ends(stop, &shim, "stop");
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
     let _ = berth.run(["rm", &id]).ok();
 }
 
@@ -125,22 +87,14 @@ fn a_container_that_stops_its_checks_cannot_keep_the_shim_from_obeying() {
         return;
     }
     let berth = Berth::with_busybox();
-    let id = berth
-        .run([
-            "run",
-            "-d",
-            "--network=none",
-            "--health-cmd=true",
-            "--health-interval=20ms",
-            // One that is stopped as a program is killed then, and the next gets its chance.
-            "--health-timeout=500ms",
-            "busybox",
-            "sh",
-            "-c",
-            "while :; do kill -STOP -1 2>/dev/null; done",
-        ])
-        .ok();
-    let shim = Shim::of(&berth, &id);
+    // A check that is stopped as a program is killed after its time, and the next gets its chance.
+    let flags = [
+        "--health-cmd=true",
+        "--health-interval=20ms",
+        "--health-timeout=500ms",
+    ];
+    let script = "while :; do kill -STOP -1 2>/dev/null; done";
+    let (id, shim) = Shim::run(&berth, &flags, &["sh", "-c", script]);
     eventually("a check is stopped", || {
         shim.others().iter().any(|pid| {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -149,11 +103,7 @@ fn a_container_that_stops_its_checks_cannot_keep_the_shim_from_obeying() {
                 && stat.contains("(berth-shim)")
         })
     });
-    let stop = berth
-        .command(["stop", "-t", "0", &id])
-        .spawn()
-        .expect("start berth");
-    ends(stop, &shim, "stop");
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
     let _ = berth.run(["rm", &id]).ok();
 }
 
@@ -164,20 +114,8 @@ fn an_orphan_that_has_ended_is_collected_by_the_shim() {
     }
     let berth = Berth::with_busybox();
     // Without a pid namespace of its own the container's init is nobody's parent but its children's.
-    let script = "(sh -c 'echo started; read line < /go' &); sleep 600";
-    let id = berth
-        .run([
-            "run",
-            "-d",
-            "--pid=host",
-            "--network=none",
-            "busybox",
-            "sh",
-            "-c",
-            &format!("mkfifo /go; {script}"),
-        ])
-        .ok();
-    let shim = Shim::of(&berth, &id);
+    let script = "mkfifo /go; (sh -c 'echo started; read line < /go' &); sleep 600";
+    let (id, shim) = Shim::run(&berth, &["--pid=host"], &["sh", "-c", script]);
     eventually("the orphan is the shim's child", || {
         berth.run(["logs", &id]).stdout.contains("started") && shim.others().len() == 1
     });
@@ -202,9 +140,7 @@ fn the_file_of_berth_exec_is_out_of_reach() {
     // A copy nobody else executes: otherwise "text busy" would hide a missing guard.
     let copy = berth.scratch().join("berth");
     berth_tests::berth::copy_program(&berth_tests::binary("berth"), &copy);
-    let id = berth
-        .run(["run", "-d", "--network=none", "busybox", "sleep", "600"])
-        .ok();
+    let (id, _) = Shim::run(&berth, &[], &["sleep", "600"]);
     let mut exec = std::process::Command::new(&copy)
         .arg("--root")
         .arg(berth.root())

@@ -1,6 +1,6 @@
 //! What lets a container at the host or at another one, asked for by flag: exactly that, and no more.
 
-use berth_tests::{Berth, Need, require};
+use berth_tests::{Berth, Need, Shim, require};
 
 fn berth() -> Option<Berth> {
     require(&[Need::Root, Need::Program("busybox")]).then(Berth::with_busybox)
@@ -54,9 +54,7 @@ fn a_sysctl_reaches_no_namespace_of_the_hosts() {
         assert!(refused.stderr.contains(key), "{key}: {}", refused.stderr);
     }
     // One joined is that of another container, which is fine.
-    let first = berth
-        .run(["run", "-d", "--network=none", "busybox", "sleep", "600"])
-        .ok();
+    let (first, _) = Shim::run(&berth, &[], &["sleep", "600"]);
     let joined = format!("--ipc=container:{first}");
     assert_eq!(
         run(&berth, &[&joined, "--sysctl", &flag], &format!("cat {file}")).ok(),

@@ -5,19 +5,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use berth_tests::{Berth, Need, require};
+use berth_tests::{Berth, Need, eventually, require};
 
 fn kill_dash_9(pid: i32) {
     let pid = rustix::process::Pid::from_raw(pid).expect("pids are positive");
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Cgroup directories of a container with this id, in any hierarchy.
@@ -47,10 +39,10 @@ fn assert_nothing_left(berth: &Berth, ids: &[String]) {
 
 #[test]
 fn killed_shim_is_noticed_and_cleaned_up() {
-    if !require(&[Need::Root, Need::Program("busybox")]) {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
         return;
     }
-    let berth = Berth::with_busybox();
+    let berth = Berth::in_own_network();
     let id = berth
         .run(["run", "-d", "--name", "victim", "busybox", "sleep", "600"])
         .ok();
@@ -70,10 +62,10 @@ fn killed_shim_is_noticed_and_cleaned_up() {
 
 #[test]
 fn berth_killed_at_any_point_of_run_leaves_nothing_that_rm_cannot_clean() {
-    if !require(&[Need::Root, Need::Program("busybox")]) {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
         return;
     }
-    let berth = Berth::with_busybox();
+    let berth = Berth::in_own_network();
     for round in 0..40u64 {
         let name = format!("cut-{round}");
         let mut process = berth
@@ -107,10 +99,10 @@ fn berth_killed_at_any_point_of_run_leaves_nothing_that_rm_cannot_clean() {
 
 #[test]
 fn shim_killed_at_any_point_of_start_or_stop_is_cleaned_up() {
-    if !require(&[Need::Root, Need::Program("busybox")]) {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
         return;
     }
-    let berth = Berth::with_busybox();
+    let berth = Berth::in_own_network();
     for round in 0..30u64 {
         let name = format!("shim-{round}");
         let mut process = berth
@@ -146,10 +138,10 @@ fn shim_killed_at_any_point_of_start_or_stop_is_cleaned_up() {
 
 #[test]
 fn reboot_loses_the_run_state_and_nothing_else() {
-    if !require(&[Need::Root, Need::Program("busybox")]) {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
         return;
     }
-    let berth = Berth::with_busybox();
+    let berth = Berth::in_own_network();
     let _ = berth
         .run([
             "run",

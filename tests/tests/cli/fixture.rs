@@ -1,9 +1,9 @@
 //! What every test starts from.
 
-use std::time::{Duration, Instant};
-
 use berth_tests::{Berth, Need, require};
 use serde_json::Value;
+
+pub use berth_tests::eventually;
 
 /// A `berth` in a network of its own with the image `busybox`, or none on a host that cannot have one.
 pub fn berth() -> Option<Berth> {
@@ -15,16 +15,6 @@ pub fn berth() -> Option<Berth> {
         Need::Program("curl"),
     ];
     require(&needs).then(Berth::in_own_network)
-}
-
-/// Waits until something holds, for as long as a busy host may take.
-#[track_caller]
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// What a shell script prints in a container run with these flags; both must work.

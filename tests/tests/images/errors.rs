@@ -2,7 +2,7 @@
 
 use berth_tests::{Berth, Need, Registry, require};
 
-use crate::fixture::{count, layout, oci};
+use crate::fixture::{Pushed, count, oci, pushed};
 
 #[test]
 fn errors_name_what_and_where() {
@@ -47,18 +47,15 @@ fn errors_name_what_and_where() {
 
 #[test]
 fn a_blob_damaged_in_the_registry_is_named_and_not_kept() {
-    let needs = [
-        Need::Root,
-        Need::Program("docker-registry"),
-        Need::Program("skopeo"),
-        Need::Program("umoci"),
-    ];
-    if !require(&needs) {
+    let Some(pushed) = pushed(Registry::start, &["one", "two"], "damaged:1") else {
         return;
-    }
-    let (berth, registry) = (Berth::new(), Registry::start());
-    let layout = layout(berth.scratch(), &["one", "two"]);
-    let image = registry.push_with_skopeo(&oci(&layout), "damaged:1");
+    };
+    let Pushed {
+        berth,
+        registry,
+        layout,
+        image,
+    } = pushed;
     let layers = crate::fixture::run(
         "skopeo",
         &["inspect", "--format", "{{index .Layers 1}}", &oci(&layout)],

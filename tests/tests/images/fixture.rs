@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use berth_tests::{Berth, Need, Registry, require};
+
 /// Runs a program to its end; its standard output.
 #[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
@@ -53,6 +55,40 @@ pub fn layout(directory: &Path, layers: &[&str]) -> PathBuf {
 pub fn oci(layout: &Path) -> String {
     format!("oci:{}:latest", text(layout))
 }
+
+/// An image in a registry, and a `berth` that has not seen it.
+pub struct Pushed {
+    pub berth: Berth,
+    pub registry: Registry,
+    /// What it was made from.
+    pub layout: PathBuf,
+    /// What to pull.
+    pub image: String,
+}
+
+/// Starts a registry and pushes an image of these layers, or none on a host without the programs for it.
+pub fn pushed(start: fn() -> Registry, layers: &[&str], name: &str) -> Option<Pushed> {
+    if !require(&NEEDS) {
+        return None;
+    }
+    let (berth, registry) = (Berth::new(), start());
+    let layout = layout(berth.scratch(), layers);
+    let image = registry.push_with_skopeo(&oci(&layout), name);
+    Some(Pushed {
+        berth,
+        registry,
+        layout,
+        image,
+    })
+}
+
+/// What making images and pushing them takes.
+pub const NEEDS: [Need; 4] = [
+    Need::Root,
+    Need::Program("docker-registry"),
+    Need::Program("skopeo"),
+    Need::Program("umoci"),
+];
 
 /// How many entries a directory has; none when it is missing.
 pub fn count(directory: &Path) -> usize {

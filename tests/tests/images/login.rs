@@ -5,12 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use berth_tests::{Berth, Need, Output, Registry, require};
+use berth_tests::{Berth, Output, Registry};
 
-use crate::fixture::{layout, oci, run, text};
-
-/// What `htpasswd -Bbn -C 4 me s3cret` prints.
-const HTPASSWD: &str = "me:$2b$04$1.T9.IP.8JNvBrBC3bTq7OEpLoaMz70AOrv6FwpZqKOz6qyZNdi7C\n";
+use crate::fixture::{Pushed, pushed, run, text};
 
 /// `berth` with credentials of the test's own.
 fn berth_as(berth: &Berth, docker: &Path, arguments: &[&str], input: &str) -> Output {
@@ -35,35 +32,16 @@ fn run_with_input(mut command: Command, input: &str) -> Output {
 
 #[test]
 fn a_password_opens_the_registry_until_logout() {
-    let needs = [
-        Need::Root,
-        Need::Program("docker-registry"),
-        Need::Program("skopeo"),
-        Need::Program("umoci"),
-    ];
-    if !require(&needs) {
+    let Some(pushed) = pushed(Registry::start_with_password, &["one"], "private:1") else {
         return;
-    }
-    let berth = Berth::new();
-    let users = berth.scratch().join("users");
-    std::fs::write(&users, HTPASSWD).expect("write the users");
-    let registry = Registry::start_with_htpasswd(&users);
+    };
+    let Pushed {
+        berth,
+        registry,
+        image,
+        ..
+    } = pushed;
     let (host, docker) = (registry.host(), berth.scratch().join("docker"));
-    let image = format!("{host}/private:1");
-    let layout = layout(berth.scratch(), &["one"]);
-    let target = format!("docker://{image}");
-    run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "--dest-tls-verify=false",
-            "--dest-creds",
-            "me:s3cret",
-            &oci(&layout),
-            &target,
-        ],
-    );
 
     let refused = berth_as(&berth, &docker, &["pull", &image], "");
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -95,7 +73,7 @@ fn a_password_opens_the_registry_until_logout() {
             "--tls-verify=false",
             "--authfile",
             text(&docker.join("config.json")),
-            &target,
+            &format!("docker://{image}"),
         ],
     );
     let _ = berth_as(&berth, &docker, &["pull", "-q", &image], "").ok();
@@ -141,35 +119,16 @@ fn asked(directory: &Path) -> Vec<String> {
 
 #[test]
 fn credential_helpers_are_asked_told_and_named_when_they_fail() {
-    let needs = [
-        Need::Root,
-        Need::Program("docker-registry"),
-        Need::Program("skopeo"),
-        Need::Program("umoci"),
-    ];
-    if !require(&needs) {
+    let Some(pushed) = pushed(Registry::start_with_password, &["one"], "private:1") else {
         return;
-    }
-    let berth = Berth::new();
-    let users = berth.scratch().join("users");
-    std::fs::write(&users, HTPASSWD).expect("write the users");
-    let registry = Registry::start_with_htpasswd(&users);
+    };
+    let Pushed {
+        berth,
+        registry,
+        image,
+        ..
+    } = pushed;
     let (host, docker) = (registry.host(), berth.scratch().join("docker"));
-    let image = format!("{host}/private:1");
-    let target = format!("docker://{image}");
-    let source = oci(&layout(berth.scratch(), &["one"]));
-    run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "--dest-tls-verify=false",
-            "--dest-creds",
-            "me:s3cret",
-            &source,
-            &target,
-        ],
-    );
     std::fs::create_dir(&docker).expect("make a directory");
     let helpers = berth.scratch().join("helpers");
     std::fs::create_dir(&helpers).expect("make a directory");

@@ -2,23 +2,19 @@
 
 use berth_tests::{Berth, Need, Registry, require};
 
-use crate::fixture::{count, layout, oci, run, text};
-
-const NEEDS: [Need; 4] = [
-    Need::Root,
-    Need::Program("docker-registry"),
-    Need::Program("skopeo"),
-    Need::Program("umoci"),
-];
+use crate::fixture::{NEEDS, Pushed, count, layout, oci, pushed, run, text};
 
 #[test]
 fn what_skopeo_pushed_is_pulled_and_what_is_pushed_skopeo_reads_unchanged() {
-    if !require(&NEEDS) {
+    let Some(pushed) = pushed(Registry::start, &["one", "two"], "in/image:1") else {
         return;
-    }
-    let (berth, registry) = (Berth::new(), Registry::start());
-    let layout = layout(berth.scratch(), &["one", "two"]);
-    let image = registry.push_with_skopeo(&oci(&layout), "in/image:1");
+    };
+    let Pushed {
+        berth,
+        registry,
+        layout,
+        image,
+    } = pushed;
     let digest = run("skopeo", &["inspect", "--format", "{{.Digest}}", &oci(&layout)]);
 
     let said = berth.run(["pull", &image]).ok();
@@ -62,12 +58,10 @@ fn what_skopeo_pushed_is_pulled_and_what_is_pushed_skopeo_reads_unchanged() {
 
 #[test]
 fn each_step_of_a_layer_is_told_once() {
-    if !require(&NEEDS) {
+    let Some(pushed) = pushed(Registry::start, &["one", "two"], "told:1") else {
         return;
-    }
-    let (berth, registry) = (Berth::new(), Registry::start());
-    let layout = layout(berth.scratch(), &["one", "two"]);
-    let image = registry.push_with_skopeo(&oci(&layout), "told:1");
+    };
+    let Pushed { berth, image, .. } = pushed;
     let pulled = berth.run(["pull", &image]);
     for (word, times) in [
         ("Transferring", 2),
@@ -93,12 +87,15 @@ fn each_step_of_a_layer_is_told_once() {
 
 #[test]
 fn layers_are_shared_between_images() {
-    if !require(&NEEDS) {
+    let Some(pushed) = pushed(Registry::start, &["one", "two"], "shared:1") else {
         return;
-    }
-    let (berth, registry) = (Berth::new(), Registry::start());
-    let layout = layout(berth.scratch(), &["one", "two"]);
-    let first = registry.push_with_skopeo(&oci(&layout), "shared:1");
+    };
+    let Pushed {
+        berth,
+        registry,
+        layout,
+        image: first,
+    } = pushed;
     let tree = berth.scratch().join("more");
     std::fs::create_dir(&tree).expect("make a directory");
     std::fs::write(tree.join("three"), "three").expect("write a file");
@@ -243,12 +240,15 @@ fn of_an_index_what_is_here_is_pushed_and_said() {
 
 #[test]
 fn all_tags_of_a_repository_are_pushed_and_no_other() {
-    if !require(&NEEDS) {
+    let Some(pushed) = pushed(Registry::start, &["one"], "in:1") else {
         return;
-    }
-    let (berth, registry) = (Berth::new(), Registry::start());
-    let layout = layout(berth.scratch(), &["one"]);
-    let source = registry.push_with_skopeo(&oci(&layout), "in:1");
+    };
+    let Pushed {
+        berth,
+        registry,
+        image: source,
+        ..
+    } = pushed;
     let _ = berth.run(["pull", "-q", &source]).ok();
     let out = format!("{}/out", registry.host());
     for name in [format!("{out}:1"), format!("{out}:2"), format!("{out}/below:3")] {
