@@ -6,6 +6,7 @@
 
 pub mod berth;
 pub mod bundle;
+pub mod microvm;
 pub mod network;
 pub mod patience;
 pub mod registry;
@@ -16,13 +17,14 @@ pub mod vm;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
+pub use microvm::Microvms;
 pub use network::Network;
 pub use patience::{HANG, eventually};
 pub use registry::Registry;
 pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
-pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel};
+pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel, stock_modules};
 
 use std::path::PathBuf;
 

@@ -2,35 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use berth_tests::{MICROVM_MODULES, Need, Vm, VmConfig, VmOutput, require};
+use berth_tests::{Microvms, Need, VmOutput, require};
 
-/// Reads commands from the console, as a person at a serial line would type them.
-const INIT: &str = "#!/bin/sh
-mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-echo guest-is-up
-exec /bin/sh
-";
-
-/// Runs a microVM, types `typed` once its shell is there, and waits for its end. What a person types before that is the
-/// serial driver's to lose.
-fn microvm(vm: &mut Vm, kernel: &str, vcpus: u8, memory_mib: u32, typed: &str) -> VmOutput {
+/// Runs a microVM and types `typed` at its shell.
+fn microvm(vms: &mut Microvms, kernel: &str, vcpus: u8, memory_mib: u32, typed: &str) -> VmOutput {
     let config = format!(
         r#"{{"boot-source": {{"kernel_image_path": "{kernel}", "initrd_path": "/t/initrd", "boot_args": "console=ttyS0 panic=-1"}},
             "machine-config": {{"vcpu_count": {vcpus}, "mem_size_mib": {memory_mib}}}}}"#
     );
-    vm.run_for(
-        &format!(
-            "echo '{config}' >/t/vm.json; rm -f /t/in; mkfifo /t/in
-             timeout 90 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
-             exec 3>/t/in
-             while kill -0 $pid 2>/dev/null && ! grep -q guest-is-up /t/out; do sleep 0.1; done
-             sleep 1; printf '{typed}' >&3
-             wait $pid; code=$?; exec 3>&-; cat /t/out; exit $code"
-        ),
-        Duration::from_secs(180),
-    )
+    vms.run(&config, typed)
 }
 
 #[test]
@@ -47,21 +28,7 @@ fn debians_kernel_boots_to_a_shell() {
     let bzimage = berth_tests::stock_kernel();
     let vmlinux = scratch.path().join("vmlinux");
     extract(&bzimage, &vmlinux);
-    let mut vm = Vm::boot(&VmConfig {
-        memory_mib: 2048,
-        files: vec![
-            (berth_tests::binary("berth-vmm"), "/t/berth-vmm".into(), 0o755),
-            (bzimage, "/t/vmlinuz".into(), 0o644),
-            (vmlinux, "/t/vmlinux".into(), 0o644),
-        ],
-        modules: MICROVM_MODULES.to_vec(),
-        ..VmConfig::default()
-    });
-    let setup = format!(
-        "mkdir -p /i/bin /i/proc /i/sys /i/dev && cp /bin/busybox /i/bin && chroot /i /bin/busybox --install -s /bin
-         echo '{INIT}' >/i/init && chmod 755 /i/init && cd /i && find . | cpio -o -H newc >/t/initrd"
-    );
-    let _ = vm.run(&setup).ok();
+    let mut vm = Microvms::boot(&[], vec![(vmlinux, "/t/vmlinux".into(), 0o644)]);
 
     for (kernel, vcpus) in [("/t/vmlinuz", 1), ("/t/vmlinux", 4)] {
         let typed = r"nproc; grep MemTotal /proc/meminfo; poweroff -f\n";
@@ -101,6 +68,7 @@ fn debians_kernel_boots_to_a_shell() {
     }
     // The kernel fits, the initial file system does not.
     let _ = vm
+        .vm
         .run("dd if=/dev/zero of=/t/initrd bs=1M count=200 2>/dev/null")
         .ok();
     let output = microvm(&mut vm, "/t/vmlinux", 1, 128, "");

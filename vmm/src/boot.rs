@@ -1,15 +1,21 @@
 //! The recipe: a configuration becomes a machine that only has to be let run.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::arch::x86_64::{acpi, cpuid, layout, registers, reset_vector, zero_page};
 use crate::bus::Bus;
-use crate::config::Config;
+use crate::config::{CacheType, Config, Drive};
 use crate::devices::power::{AcpiPower, I8042_LEN, KeyboardController, POWER_LEN};
 use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
+use crate::devices::virtio::block::{Block, Disk};
+use crate::devices::virtio::device::Device;
+use crate::devices::virtio::endpoint::Endpoint;
+use crate::devices::virtio::slots;
+use crate::devices::virtio::throttle::Throttle;
 use crate::error::{Error, Result};
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
@@ -19,6 +25,7 @@ pub struct Machine {
     pub(crate) vcpus: Vec<VcpuFd>,
     pub(crate) ports: Arc<Bus>,
     pub(crate) mmio: Arc<Bus>,
+    pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
     pub(crate) vm: Arc<Vm>,
@@ -33,12 +40,17 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     let kvm = kvm::open()?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    acpi::write(&memory, config.vcpus)?;
+    let devices = devices(config)?;
+    acpi::write(&memory, config.vcpus, devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
     let vm = Vm::new(&kvm, memory)?;
 
-    let serial = SerialPort::new(Line(vm.line(layout::SERIAL_IRQ)?), console);
+    let serial =
+        SerialPort::new(Line(vm.line(layout::SERIAL_IRQ)?), console).map_err(|source| Error::Events {
+            operation: "create an event",
+            source,
+        })?;
     let serial = Arc::new(Mutex::new(serial));
     let mut ports = Bus::default();
     ports.attach(layout::SERIAL_PORT.into(), SERIAL_LEN, serial.clone());
@@ -46,6 +58,9 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     ports.attach(layout::I8042_PORT.into(), I8042_LEN, keyboard);
     let power = Arc::new(Mutex::new(AcpiPower));
     ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
+
+    let mut mmio = Bus::default();
+    let endpoints = slots::fill(devices, &vm, &mut mmio)?;
 
     let table = cpuid::supported(&kvm)?;
     let mut vcpus = Vec::with_capacity(config.vcpus.into());
@@ -65,10 +80,44 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     Ok(Machine {
         vcpus,
         ports: Arc::new(ports),
-        mmio: Arc::new(Bus::default()),
+        mmio: Arc::new(mmio),
+        endpoints,
         serial,
         vm: Arc::new(vm),
     })
+}
+
+/// The virtio devices, in the order in which the guest finds them: its kernel names disks in that order.
+fn devices(config: &Config) -> Result<Vec<Box<dyn Device>>> {
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    for drive in &config.drives {
+        devices.push(Box::new(disk(drive)?));
+    }
+    if devices.len() > layout::VIRTIO_MAX {
+        return Err(Error::Invalid {
+            field: "drives",
+            why: format!("there is room for {} devices", layout::VIRTIO_MAX),
+        });
+    }
+    Ok(devices)
+}
+
+fn disk(drive: &Drive) -> Result<Block> {
+    let cannot = |source| Error::Drive {
+        id: drive.drive_id.to_string(),
+        path: drive.path_on_host.clone(),
+        source,
+    };
+    let flushes = drive.cache_type == CacheType::Writeback;
+    let disk = Disk::open(
+        &drive.path_on_host,
+        drive.drive_id.as_str(),
+        drive.is_read_only,
+        flushes,
+    )
+    .map_err(cannot)?;
+    let throttle = Throttle::new(drive.rate_limiter, Instant::now()).map_err(cannot)?;
+    Ok(Block::new(disk, throttle))
 }
 
 /// Kernel, initial file system, command line and the page that names them; the kernel's entry.

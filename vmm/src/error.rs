@@ -101,6 +101,16 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The host's side of a disk is refused.
+    #[error("drive {id}: {}", path.display())]
+    Drive {
+        /// Its name in the configuration.
+        id: String,
+        /// The file or block device.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The event loop or a thread of it failed.
     #[error("cannot {operation}")]
     Events {

@@ -16,6 +16,7 @@ pub mod run;
 pub mod api;
 pub mod control;
 
+mod console;
 mod kvm;
 mod memory;
 mod vcpu;

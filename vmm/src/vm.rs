@@ -2,7 +2,7 @@
 #![allow(unsafe_code)] // KVM is given an address range to treat as guest memory
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -68,6 +68,13 @@ impl Vm {
             ..kvm_pit_config::default()
         };
         self.fd.create_pit2(pit).map_err(Error::kvm("create the timer"))
+    }
+
+    /// Lets a guest's write of `number` to the 32-bit register at `address` ring `bell`, without a way through this process.
+    pub(crate) fn bell(&self, bell: &EventFd, address: u64, number: u32) -> Result<()> {
+        self.fd
+            .register_ioevent(bell, &IoEventAddress::Mmio(address), number)
+            .map_err(Error::kvm("connect a queue's notifications"))
     }
 
     /// An event that raises an interrupt line each time it is written to, without a way through this process.

@@ -57,6 +57,16 @@ pub fn stock_kernel() -> PathBuf {
     kernel::Kernel::fetch().image
 }
 
+/// The files of modules of that kernel, each behind those it needs; built-in ones are left out. Fetched like it.
+///
+/// # Panics
+///
+/// When a name is no module of that kernel's.
+#[must_use]
+pub fn stock_modules(wanted: &[&str]) -> Vec<PathBuf> {
+    modules::load_order(&kernel::Kernel::fetch().modules, wanted)
+}
+
 /// A VM to boot.
 #[derive(Clone, Debug)]
 pub struct VmConfig {

@@ -187,7 +187,6 @@ impl Settings {
         let why = "this monitor does not have it yet";
         let drive = |asked: fn(&Drive) -> bool| self.drives.iter().any(asked);
         for (asked, what) in [
-            (!self.drives.is_empty(), "drives"),
             (
                 drive(|drive| drive.io_engine == IoEngine::Async),
                 "drives.io_engine",

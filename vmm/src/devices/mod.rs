@@ -1,4 +1,5 @@
-//! Devices that are not virtio: what a PC's kernel cannot do without.
+//! Devices: what a PC's kernel cannot do without, and virtio for everything else.
 
 pub(crate) mod power;
 pub(crate) mod serial;
+pub(crate) mod virtio;

@@ -29,17 +29,28 @@ pub(crate) type Output = Box<dyn Write + Send>;
 pub(crate) struct SerialPort {
     port: Serial<Line, NoEvents, Output>,
     waiting: VecDeque<u8>,
+    /// Written to when the guest has taken the last of what waited.
+    drained: EventFd,
 }
 
 /// Length of its block of ports.
 pub(crate) const SERIAL_LEN: u64 = 8;
 
 impl SerialPort {
-    pub(crate) fn new(line: Line, output: Output) -> SerialPort {
-        SerialPort {
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`.
+    pub(crate) fn new(line: Line, output: Output) -> io::Result<SerialPort> {
+        Ok(SerialPort {
             port: Serial::new(line, output),
             waiting: VecDeque::new(),
-        }
+            drained: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
+        })
+    }
+
+    /// Readable, edge by edge, when input that had to wait is gone.
+    pub(crate) fn drained(&self) -> &EventFd {
+        &self.drained
     }
 
     /// How many bytes of input it takes now.
@@ -60,6 +71,10 @@ impl SerialPort {
             // Refused while the guest loops the port back on itself, or the line cannot be raised: a keystroke is lost.
             if self.port.enqueue_raw_bytes(&bytes).is_err() {
                 return;
+            }
+            if self.waiting.is_empty() {
+                // Fails only when it has been told 2^64 times.
+                let _ = self.drained.write(1);
             }
         }
     }
@@ -90,7 +105,7 @@ mod tests {
     #[test]
     fn input_is_bounded_and_arrives_in_order() {
         let line = Line(EventFd::new(0).unwrap());
-        let mut port = SerialPort::new(line, Box::new(io::sink()));
+        let mut port = SerialPort::new(line, Box::new(io::sink())).unwrap();
         let text: Vec<u8> = (0..5000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let taken = port.room();
         port.input(&text);

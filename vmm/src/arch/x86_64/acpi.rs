@@ -1,4 +1,4 @@
-//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, sleep and reset.
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, virtio devices, sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -17,6 +17,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::layout;
 use crate::devices::power::{RESET_AT, RESET_VALUE, S5};
 use crate::devices::serial::SERIAL_LEN;
+use crate::devices::virtio::mmio::MMIO_LEN;
 use crate::error::{Error, Result};
 
 const OEM: [u8; 6] = *b"BERTH ";
@@ -26,10 +27,10 @@ const REVISION: u32 = 1;
 const TABLES: u64 = layout::RSDP + 64;
 const SDT_HEADER: usize = 36;
 
-/// Writes all tables for `vcpus` processors.
-pub(crate) fn write(memory: &GuestMemoryMmap, vcpus: u8) -> Result<()> {
+/// Writes all tables for `vcpus` processors and `virtio` devices.
+pub(crate) fn write(memory: &GuestMemoryMmap, vcpus: u8, virtio: usize) -> Result<()> {
     let mut writer = Writer { memory, next: TABLES };
-    let dsdt = writer.put(&dsdt(vcpus))?;
+    let dsdt = writer.put(&dsdt(vcpus, virtio))?;
     let fadt = writer.put(&bytes(&fadt(dsdt)))?;
     let madt = writer.put(&bytes(&madt(vcpus)))?;
     let mut xsdt = XSDT::new(OEM, OEM_TABLE, REVISION);
@@ -100,7 +101,7 @@ fn madt(vcpus: u8) -> MADT {
     madt
 }
 
-fn dsdt(vcpus: u8) -> Vec<u8> {
+fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     let names: Vec<String> = (0..vcpus).map(|id| format!("C{id:03}")).collect();
     let hid = aml::Name::new("_HID".into(), &"ACPI0007");
     let uids: Vec<aml::Name> = (0..vcpus).map(|id| aml::Name::new("_UID".into(), &id)).collect();
@@ -127,12 +128,36 @@ fn dsdt(vcpus: u8) -> Vec<u8> {
     let mut devices: Vec<&dyn Aml> = processors.iter().map(|p| p as &dyn Aml).collect();
     devices.push(&com1);
     let mut body = bytes(&aml::Scope::new("_SB_".into(), devices));
+    for number in 0..virtio {
+        body.extend(virtio_device(number));
+    }
     aml::Name::new("_S5_".into(), &aml::Package::new(vec![&S5])).to_aml_bytes(&mut body);
 
     let length = u32::try_from(SDT_HEADER).expect("36");
     let mut table = Sdt::new(*b"DSDT", length, 6, OEM, OEM_TABLE, REVISION);
     table.append_slice(&body);
     table.as_slice().to_vec()
+}
+
+/// A virtio device as Linux finds it (drivers/virtio/virtio_mmio.c: `LNRO0005`).
+fn virtio_device(number: usize) -> Vec<u8> {
+    let (registers, irq) = layout::virtio(number);
+    let registers = u32::try_from(registers).expect("below 4 GiB");
+    let length = u32::try_from(MMIO_LEN).expect("a page");
+    let memory = aml::Memory32Fixed::new(true, registers, length);
+    let line = aml::Interrupt::new(true, true, false, true, irq);
+    let resources = aml::ResourceTemplate::new(vec![&memory, &line]);
+    let number = u32::try_from(number).expect("few");
+    let hid = aml::Name::new("_HID".into(), &"LNRO0005");
+    let uid = aml::Name::new("_UID".into(), &number);
+    // Without it the kernel thinks that the device's view of memory is not the processors'.
+    let coherent = aml::Name::new("_CCA".into(), &aml::ONE);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    let name = format!("_SB_.V{number:03X}");
+    bytes(&aml::Device::new(
+        name.as_str().into(),
+        vec![&hid, &uid, &coherent, &resources],
+    ))
 }
 
 #[cfg(test)]
@@ -146,7 +171,7 @@ mod tests {
     #[test]
     fn tables_hang_together() {
         let memory = crate::memory::map(16).unwrap();
-        write(&memory, 32).unwrap();
+        write(&memory, 32, layout::VIRTIO_MAX).unwrap();
         let read = |at: u64, length: usize| {
             let mut bytes = vec![0; length];
             memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();

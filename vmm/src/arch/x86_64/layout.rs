@@ -63,6 +63,28 @@ pub const I8042_PORT: u16 = 0x60;
 /// ACPI's sleep control and status (one port), then the reset register.
 pub const POWER_PORT: u16 = 0x600;
 
+/// Where the registers of the first virtio device lie; a page each.
+const VIRTIO: u64 = 0xd000_0000;
+/// Between these interrupts virtio devices choose; those below belong to COM1 and what else a PC has.
+const VIRTIO_IRQS: std::ops::Range<u32> = 6..24;
+/// So many virtio devices there can be. The area has room for more; a guest with this many has lost its way.
+pub const VIRTIO_MAX: usize = 256;
+
+/// Registers and interrupt of a virtio device. Devices share interrupts when there are more than lines of the I/O APIC: the
+/// driver asks each whether it was the one, and the lines are edges, so that none is missed.
+///
+/// # Panics
+///
+/// At [`VIRTIO_MAX`]: who numbers devices counts them.
+#[must_use]
+pub fn virtio(number: usize) -> (u64, u32) {
+    assert!(number < VIRTIO_MAX, "there are {VIRTIO_MAX} places for devices");
+    let irqs = u64::from(VIRTIO_IRQS.end - VIRTIO_IRQS.start);
+    let number = number as u64;
+    let irq = VIRTIO_IRQS.start + u32::try_from(number % irqs).expect("less than 24");
+    (VIRTIO + number * 0x1000, irq)
+}
+
 /// Guest memory as (start, length) pairs: one below the hole, and one above it when there is more.
 #[must_use]
 pub fn ram(bytes: u64) -> Vec<(u64, u64)> {
@@ -77,6 +99,14 @@ pub fn ram(bytes: u64) -> Vec<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn virtio_devices_lie_in_the_hole_and_share_what_lines_there_are() {
+        assert_eq!(virtio(0), (0xd000_0000, 6));
+        assert_eq!(virtio(17).1, 23);
+        assert_eq!(virtio(18), (0xd001_2000, 6));
+        assert!(virtio(VIRTIO_MAX - 1).0 < u64::from(IO_APIC));
+    }
 
     #[test]
     fn ram_goes_around_the_hole() {

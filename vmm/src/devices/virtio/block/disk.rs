@@ -1,0 +1,104 @@
+//! The host's side of a disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate, fdatasync};
+
+/// Bytes in a sector, the unit of every virtio disk (virtio 1.2 §5.2.4).
+pub(crate) const SECTOR: u64 = 512;
+/// Room for a disk's name (`VIRTIO_BLK_ID_BYTES`).
+pub(super) const ID_LEN: usize = 20;
+
+/// A raw file or block device.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(super) file: File,
+    sectors: u64,
+    read_only: bool,
+    flushes: bool,
+    id: [u8; ID_LEN],
+}
+
+impl Disk {
+    /// Opens the file. The guest finds `id`, cut to 20 bytes, as the disk's serial number; with `flushes` it may ask for
+    /// its writes to be made durable. What is no whole sector at the end of the file is not part of the disk.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening; what is neither a regular file nor a block device, or empty.
+    pub(crate) fn open(path: &Path, id: &str, read_only: bool, flushes: bool) -> io::Result<Disk> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            // The kernel refuses what we might let through (CVE-2026-24834).
+            .write(!read_only)
+            // A FIFO would be waited for.
+            .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+            .open(path)?;
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is neither a regular file nor a block device",
+            ));
+        }
+        let sectors = file.seek(SeekFrom::End(0))? / SECTOR;
+        if sectors == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is shorter than a sector",
+            ));
+        }
+        let mut name = [0; ID_LEN];
+        let length = id.len().min(ID_LEN);
+        name[..length].copy_from_slice(&id.as_bytes()[..length]);
+        Ok(Disk {
+            file,
+            sectors,
+            read_only,
+            flushes,
+            id: name,
+        })
+    }
+
+    pub(crate) fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    pub(super) fn flushes(&self) -> bool {
+        self.flushes
+    }
+
+    pub(super) fn id(&self) -> &[u8; ID_LEN] {
+        &self.id
+    }
+
+    /// The offset in bytes of `sector`, when so many bytes from there are on the disk.
+    pub(super) fn offset(&self, sector: u64, bytes: u64) -> Option<u64> {
+        let offset = sector.checked_mul(SECTOR)?;
+        (offset.checked_add(bytes)? <= self.sectors * SECTOR).then_some(offset)
+    }
+
+    /// Makes everything written so far durable. Blocks.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        Ok(fdatasync(&self.file)?)
+    }
+
+    /// Gives the host back the space of a range; it reads as zeroes then.
+    pub(super) fn discard(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, offset, bytes)?)
+    }
+
+    /// Makes a range read as zeroes, keeping its space.
+    pub(super) fn zero(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, offset, bytes)?)
+    }
+}

@@ -1,0 +1,167 @@
+//! What a virtio device has to do, and what it is given while its driver has it running.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_queue::{Queue, QueueT};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::chain::{Chain, Malformed};
+use super::interrupt::Interrupt;
+
+/// One kind of virtio device. Called by the event loop's thread, with the exception of [`Device::config`],
+/// [`Device::write_config`] and [`Device::reset`], which a processor's thread calls; never two at once. Nothing may block
+/// for longer than a disk takes.
+///
+/// An error means that the guest broke the rules: the device is stopped and says `DEVICE_NEEDS_RESET`.
+pub(crate) trait Device: Send {
+    /// The device's number (virtio 1.2 §5).
+    fn kind(&self) -> u32;
+
+    /// Feature bits it offers besides those every device of ours has ([`common_features`]).
+    fn features(&self) -> u64;
+
+    /// The most descriptors each of its queues may have, powers of two.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// The device's configuration space as it reads now.
+    fn config(&self) -> &[u8];
+
+    /// The driver writes to the configuration space. Most devices have nothing there to be written.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+
+    /// Descriptors to watch besides the queues, the same as long as the device lives. [`Device::ready`] hears of each
+    /// change to readable once (edge-triggered), whether the driver runs the device or not.
+    fn sources(&self) -> Vec<RawFd> {
+        Vec::new()
+    }
+
+    /// The driver may have put something into any queue: it just started the device.
+    fn started(&mut self, active: &mut Active) -> Result<(), Malformed> {
+        (0..active.queues.len()).try_for_each(|queue| self.notified(active, queue))
+    }
+
+    /// The driver says it put something into `queue`.
+    fn notified(&mut self, active: &mut Active, queue: usize) -> Result<(), Malformed>;
+
+    /// The source with this position in [`Device::sources`] is readable; `active` is there while the driver has the device
+    /// running.
+    fn ready(&mut self, _active: Option<&mut Active>, _source: usize) -> Result<(), Malformed> {
+        Ok(())
+    }
+
+    /// The driver took its queues back. Whatever belonged to them is to be forgotten.
+    fn reset(&mut self) {}
+}
+
+/// What every device of ours can: version 1, and notifications asked for by position in the ring.
+pub(crate) const fn common_features() -> u64 {
+    1 << virtio_bindings::virtio_config::VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX
+}
+
+/// A device that its driver runs: queues that were checked, and the way to say that they moved.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) queues: Vec<Queue>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    /// What the driver rings for each queue.
+    pub(crate) bells: Arc<[EventFd]>,
+}
+
+impl Active {
+    /// The next chain the driver put into `queue`.
+    pub(crate) fn pop(&mut self, queue: usize) -> Result<Option<Chain>, Malformed> {
+        use virtio_queue::QueueOwnedT;
+        let Active { memory, queues, .. } = self;
+        let queue = &mut queues[queue];
+        if !queue.ready() {
+            return Ok(None);
+        }
+        let memory: &GuestMemoryMmap = memory;
+        let mut chains = queue
+            .iter(memory)
+            .map_err(|_| Malformed("the available ring's index is not possible"))?;
+        chains
+            .next()
+            .map(|chain| Chain::read_from(memory, chain))
+            .transpose()
+    }
+
+    /// The chain that was popped last from `queue` goes back: there is nothing to do with it now.
+    pub(crate) fn unpop(&mut self, queue: usize) {
+        use virtio_queue::QueueOwnedT;
+        self.queues[queue].go_to_previous_position();
+    }
+
+    /// Gives a chain back with `length` bytes written into it. The driver hears of it with [`Active::tell`].
+    pub(crate) fn used(&mut self, queue: usize, head: u16, length: usize) -> Result<(), Malformed> {
+        let length = u32::try_from(length).map_err(|_| Malformed("a chain is longer than 4 GiB"))?;
+        self.queues[queue]
+            .add_used(&self.memory, head, length)
+            .map_err(|_| Malformed("the used ring cannot be written"))
+    }
+
+    /// Interrupts the driver, when it wants to hear of chains used since the last time.
+    pub(crate) fn tell(&mut self, queue: usize) -> Result<(), Malformed> {
+        let wanted = self.queues[queue]
+            .needs_notification(&self.memory)
+            .map_err(|_| Malformed("the available ring cannot be read"))?;
+        if wanted {
+            self.interrupt.used();
+        }
+        Ok(())
+    }
+
+    /// Takes chains from `queue` for `each` until there is none, or until as many were taken as the queue has room for;
+    /// then the bell is rung again, so that a driver that never stops cannot keep the event loop from others. `each` says
+    /// how many bytes it wrote, or `None` to put the chain back and stop.
+    pub(crate) fn drain(
+        &mut self,
+        queue: usize,
+        mut each: impl FnMut(&GuestMemoryMmap, Chain) -> Result<Option<usize>, Malformed>,
+    ) -> Result<(), Malformed> {
+        let cannot = |_| Malformed("the used ring cannot be written");
+        let mut left = self.queues[queue].size();
+        if !self.queues[queue].ready() {
+            return Ok(());
+        }
+        loop {
+            self.queues[queue]
+                .disable_notification(&self.memory)
+                .map_err(cannot)?;
+            let (mut stopped, before) = (false, left);
+            while left > 0 {
+                let Some(chain) = self.pop(queue)? else { break };
+                let head = chain.head;
+                match each(&self.memory, chain)? {
+                    Some(length) => {
+                        self.used(queue, head, length)?;
+                        left -= 1;
+                    }
+                    None => {
+                        self.unpop(queue);
+                        stopped = true;
+                        break;
+                    }
+                }
+            }
+            if left < before {
+                self.tell(queue)?;
+            }
+            let more = self.queues[queue]
+                .enable_notification(&self.memory)
+                .map_err(cannot)?;
+            if stopped || !more {
+                return Ok(());
+            }
+            if left == 0 {
+                // Fails only when it has been rung 2^64 times.
+                let _ = self.bells[queue].write(1);
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The other side, for tests: a driver that does what a test tells it, right or wrong.
+
+use std::sync::Arc;
+
+use virtio_bindings::virtio_config as status;
+use virtio_bindings::virtio_mmio as reg;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::device::Device;
+use super::endpoint::Shared;
+use super::mmio::Transport;
+use crate::bus::Registers;
+
+/// Guest memory of a driver, in bytes: rings below [`BUFFERS`], buffers above.
+pub(crate) const MEMORY: usize = 1 << 20;
+/// Where buffers begin.
+pub(crate) const BUFFERS: u64 = 0x8_0000;
+/// Rings of a queue lie this far apart.
+const QUEUE: u64 = 0x1_0000;
+
+/// One descriptor as a driver writes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Descriptor {
+    pub(crate) at: u64,
+    pub(crate) length: u32,
+    pub(crate) flags: u16,
+    pub(crate) next: u16,
+}
+
+pub(crate) const NEXT: u16 = 1;
+pub(crate) const WRITE: u16 = 2;
+pub(crate) const INDIRECT: u16 = 4;
+
+/// A driver and the device it drives.
+pub(crate) struct Driver {
+    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) registers: Transport,
+    pub(crate) shared: Arc<Shared>,
+    line: EventFd,
+    /// How often something was put into each queue.
+    available: Vec<u16>,
+}
+
+impl Driver {
+    /// A device nobody has touched.
+    pub(crate) fn of(device: impl Device + 'static) -> Driver {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        let shared = Shared::new(Box::new(device), line.try_clone().unwrap()).unwrap();
+        let available = vec![0; shared.bells().len()];
+        Driver {
+            registers: Transport::new(shared.clone(), memory.clone()),
+            memory,
+            shared,
+            line,
+            available,
+        }
+    }
+
+    pub(crate) fn get(&mut self, register: u32) -> u32 {
+        let mut bytes = [0; 4];
+        self.registers.read(register.into(), &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+
+    pub(crate) fn set(&mut self, register: u32, value: u32) {
+        assert_eq!(self.registers.write(register.into(), &value.to_le_bytes()), None);
+    }
+
+    pub(crate) fn status(&mut self) -> u32 {
+        self.get(reg::VIRTIO_MMIO_STATUS)
+    }
+
+    /// Up to `FEATURES_OK`, with every feature offered but those in `without`.
+    pub(crate) fn agree(&mut self, without: u64) {
+        let mut steps = 0;
+        for step in [
+            status::VIRTIO_CONFIG_S_ACKNOWLEDGE,
+            status::VIRTIO_CONFIG_S_DRIVER,
+        ] {
+            steps |= step;
+            self.set(reg::VIRTIO_MMIO_STATUS, steps);
+        }
+        for half in [0, 1] {
+            self.set(reg::VIRTIO_MMIO_DEVICE_FEATURES_SEL, half);
+            let offered = self.get(reg::VIRTIO_MMIO_DEVICE_FEATURES);
+            let without = u32::try_from(without >> (32 * half) & u64::from(u32::MAX)).unwrap();
+            self.set(reg::VIRTIO_MMIO_DRIVER_FEATURES_SEL, half);
+            self.set(reg::VIRTIO_MMIO_DRIVER_FEATURES, offered & !without);
+        }
+        self.set(
+            reg::VIRTIO_MMIO_STATUS,
+            steps | status::VIRTIO_CONFIG_S_FEATURES_OK,
+        );
+    }
+
+    /// Where the rings of a queue lie: descriptors, available, used.
+    pub(crate) fn rings(queue: u32) -> [u64; 3] {
+        let base = 0x1000 + u64::from(queue) * QUEUE;
+        [base, base + 0x4000, base + 0x6000]
+    }
+
+    /// Sets a queue up with as many descriptors as it may have.
+    pub(crate) fn set_queue(&mut self, queue: u32) {
+        self.set(reg::VIRTIO_MMIO_QUEUE_SEL, queue);
+        let size = self.get(reg::VIRTIO_MMIO_QUEUE_NUM_MAX);
+        self.set(reg::VIRTIO_MMIO_QUEUE_NUM, size);
+        let registers = [
+            reg::VIRTIO_MMIO_QUEUE_DESC_LOW,
+            reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW,
+            reg::VIRTIO_MMIO_QUEUE_USED_LOW,
+        ];
+        for (register, at) in registers.into_iter().zip(Self::rings(queue)) {
+            self.set(register, u32::try_from(at).unwrap());
+        }
+        self.set(reg::VIRTIO_MMIO_QUEUE_READY, 1);
+    }
+
+    /// The last step.
+    pub(crate) fn go(&mut self) {
+        let status = self.status();
+        self.set(
+            reg::VIRTIO_MMIO_STATUS,
+            status | status::VIRTIO_CONFIG_S_DRIVER_OK,
+        );
+    }
+
+    /// All steps, without notifications by position so that every used buffer interrupts.
+    pub(crate) fn start(device: impl Device + 'static) -> Driver {
+        let mut driver = Driver::of(device);
+        driver.restart();
+        driver
+    }
+
+    /// A reset, empty rings, and all steps again.
+    pub(crate) fn restart(&mut self) {
+        self.set(reg::VIRTIO_MMIO_STATUS, 0);
+        let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
+        self.memory.write_slice(&zeroes, GuestAddress(0)).unwrap();
+        self.agree(1 << virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX);
+        for queue in 0..self.available.len() {
+            self.available[queue] = 0;
+            self.set_queue(u32::try_from(queue).unwrap());
+        }
+        self.go();
+        self.shared.serve_all();
+        while self.interrupted() {}
+    }
+
+    /// Writes one descriptor of a queue's table.
+    pub(crate) fn describe(&self, queue: u32, number: u16, descriptor: Descriptor) {
+        let at = Self::rings(queue)[0] + u64::from(number) * 16;
+        self.describe_at(at, descriptor);
+    }
+
+    /// Writes a descriptor anywhere.
+    pub(crate) fn describe_at(&self, at: u64, descriptor: Descriptor) {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&descriptor.at.to_le_bytes());
+        bytes[8..12].copy_from_slice(&descriptor.length.to_le_bytes());
+        bytes[12..14].copy_from_slice(&descriptor.flags.to_le_bytes());
+        bytes[14..].copy_from_slice(&descriptor.next.to_le_bytes());
+        self.memory.write_slice(&bytes, GuestAddress(at)).unwrap();
+    }
+
+    /// Makes the chain that begins at `head` available, and lets the device look.
+    pub(crate) fn offer(&mut self, queue: u32, head: u16) {
+        let number = usize::try_from(queue).unwrap();
+        let size = 256;
+        let slot = u64::from(self.available[number] % size);
+        let ring = Self::rings(queue)[1];
+        self.memory
+            .write_obj(head, GuestAddress(ring + 4 + 2 * slot))
+            .unwrap();
+        self.available[number] = self.available[number].wrapping_add(1);
+        self.memory
+            .write_obj(self.available[number], GuestAddress(ring + 2))
+            .unwrap();
+        self.shared.serve_all();
+    }
+
+    /// Writes a chain of (address, length, writable) at descriptor 0 and offers it.
+    pub(crate) fn send(&mut self, queue: u32, parts: &[(u64, u32, bool)]) {
+        for (number, (at, length, writable)) in (0_u16..).zip(parts) {
+            let last = usize::from(number) + 1 == parts.len();
+            let flags = if *writable { WRITE } else { 0 } | if last { 0 } else { NEXT };
+            let descriptor = Descriptor {
+                at: *at,
+                length: *length,
+                flags,
+                next: number + 1,
+            };
+            self.describe(queue, number, descriptor);
+        }
+        self.offer(queue, 0);
+    }
+
+    /// How many chains the device has used, and the length it gave for the last.
+    pub(crate) fn used(&self, queue: u32) -> (u16, u32) {
+        let ring = Self::rings(queue)[2];
+        let count: u16 = self.memory.read_obj(GuestAddress(ring + 2)).unwrap();
+        let last = u64::from(count.wrapping_sub(1) % 256);
+        let length = self
+            .memory
+            .read_obj(GuestAddress(ring + 4 + 8 * last + 4))
+            .unwrap();
+        (count, length)
+    }
+
+    pub(crate) fn bytes(&self, at: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory.read_slice(&mut bytes, GuestAddress(at)).unwrap();
+        bytes
+    }
+
+    /// Whether the device raised its interrupt since the last time.
+    pub(crate) fn interrupted(&self) -> bool {
+        self.line.read().is_ok()
+    }
+
+    pub(crate) fn is_broken(&mut self) -> bool {
+        self.status() & status::VIRTIO_CONFIG_S_NEEDS_RESET != 0
+    }
+}

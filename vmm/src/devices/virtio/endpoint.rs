@@ -1,0 +1,144 @@
+//! Where a device's two sides meet: the registers, written by processors, and the event loop, which serves the queues.
+
+use std::os::fd::RawFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::chain::Malformed;
+use super::device::{Active, Device};
+use super::interrupt::Interrupt;
+
+/// What registers and event loop share.
+pub(crate) struct Shared {
+    /// Held while the device works: who resets it waits for that.
+    pub(super) served: Mutex<Served>,
+    pub(super) interrupt: Arc<Interrupt>,
+    pub(super) bells: Arc<[EventFd]>,
+    /// Tells the event loop that the driver started the device.
+    started: EventFd,
+}
+
+pub(super) struct Served {
+    pub(super) device: Box<dyn Device>,
+    /// From `DRIVER_OK` to a reset, or until the guest broke the rules.
+    active: Option<Active>,
+}
+
+impl Shared {
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`.
+    pub(crate) fn new(device: Box<dyn Device>, line: EventFd) -> std::io::Result<Arc<Shared>> {
+        let bells = device
+            .queue_sizes()
+            .iter()
+            .map(|_| EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(Shared {
+            served: Mutex::new(Served { device, active: None }),
+            interrupt: Arc::new(Interrupt::new(line)),
+            bells: bells.into(),
+            started: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
+        }))
+    }
+
+    /// What the driver rings, in the order of the queues.
+    pub(crate) fn bells(&self) -> &[EventFd] {
+        &self.bells
+    }
+
+    pub(super) fn start(&self, active: Active) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.active = Some(active);
+        // Fails only when it has been told 2^64 times.
+        let _ = self.started.write(1);
+    }
+
+    pub(super) fn stop(&self) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.active = None;
+        served.device.reset();
+    }
+
+    /// Lets the device do something; a guest that broke the rules loses it until the next reset.
+    fn serve(&self, work: impl FnOnce(&mut dyn Device, Option<&mut Active>) -> Result<(), Malformed>) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let Served { device, active } = &mut *served;
+        if let Err(Malformed(_)) = work(device.as_mut(), active.as_mut()) {
+            served.active = None;
+            served.device.reset();
+            self.interrupt.needs_reset();
+        }
+    }
+}
+
+/// A device's part in the event loop.
+pub(crate) struct Endpoint {
+    shared: Arc<Shared>,
+    sources: Vec<RawFd>,
+}
+
+/// The event that is no bell and no source.
+const STARTED: u32 = u32::MAX;
+
+impl Endpoint {
+    pub(crate) fn new(shared: Arc<Shared>) -> Endpoint {
+        let sources = {
+            let served = shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+            served.device.sources()
+        };
+        Endpoint { shared, sources }
+    }
+
+    /// Serves the bell or source with this number, bells first.
+    fn handle(&self, number: u32) {
+        if number == STARTED {
+            self.shared.serve(|device, active| match active {
+                Some(active) => device.started(active),
+                None => Ok(()),
+            });
+            return;
+        }
+        let number = usize::try_from(number).expect("a 64-bit host");
+        if let Some(source) = number.checked_sub(self.shared.bells.len()) {
+            self.shared.serve(|device, active| device.ready(active, source));
+        } else {
+            self.shared.serve(|device, active| match active {
+                Some(active) => device.notified(active, number),
+                None => Ok(()),
+            });
+        }
+    }
+}
+
+impl MutEventSubscriber for Endpoint {
+    fn init(&mut self, ops: &mut EventOps) {
+        let bells = self.shared.bells.iter().map(std::os::fd::AsRawFd::as_raw_fd);
+        let numbered = (0_u32..).zip(bells.chain(self.sources.iter().copied()));
+        let edge = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        for (number, fd) in numbered {
+            ops.add(Events::with_data_raw(fd, number, edge))
+                .expect("a fresh descriptor can be watched");
+        }
+        ops.add(Events::with_data(&self.shared.started, STARTED, edge))
+            .expect("a fresh descriptor can be watched");
+    }
+
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        self.handle(events.data());
+    }
+}
+
+#[cfg(test)]
+impl Shared {
+    /// What the event loop would do now: the start, then every bell and source.
+    pub(crate) fn serve_all(self: &Arc<Shared>) {
+        let endpoint = Endpoint::new(self.clone());
+        let all = self.bells.len() + endpoint.sources.len();
+        for number in std::iter::once(STARTED).chain((0..all).map(|n| u32::try_from(n).unwrap())) {
+            endpoint.handle(number);
+        }
+    }
+}

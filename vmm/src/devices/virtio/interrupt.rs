@@ -1,0 +1,61 @@
+//! A device's interrupt: what happened, for the driver to read, and the line that tells it to.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
+use vmm_sys_util::eventfd::EventFd;
+
+/// Shared by the thread that serves the device, which raises, and the processors, which read and acknowledge.
+#[derive(Debug)]
+pub(crate) struct Interrupt {
+    line: EventFd,
+    /// `InterruptStatus` (virtio 1.2 §4.2.2.2).
+    status: AtomicU32,
+    /// The device found something it cannot go on from; `DEVICE_NEEDS_RESET` until the driver resets it.
+    broken: AtomicBool,
+}
+
+impl Interrupt {
+    /// Raises `line`, an irqfd, whenever there is something to say.
+    pub(crate) fn new(line: EventFd) -> Interrupt {
+        Interrupt {
+            line,
+            status: AtomicU32::new(0),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// Buffers were used.
+    pub(crate) fn used(&self) {
+        self.raise(VIRTIO_MMIO_INT_VRING);
+    }
+
+    /// The device serves no more until it is reset (virtio 1.2 §2.1.2).
+    pub(crate) fn needs_reset(&self) {
+        self.broken.store(true, Ordering::SeqCst);
+        self.raise(VIRTIO_MMIO_INT_CONFIG);
+    }
+
+    fn raise(&self, what: u32) {
+        self.status.fetch_or(what, Ordering::SeqCst);
+        // Fails only when the counter is full: then the line is raised already.
+        let _ = self.line.write(1);
+    }
+
+    pub(super) fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn acknowledge(&self, what: u32) {
+        self.status.fetch_and(!what, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn reset(&self) {
+        self.status.store(0, Ordering::SeqCst);
+        self.broken.store(false, Ordering::SeqCst);
+    }
+}

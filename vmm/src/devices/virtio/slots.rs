@@ -1,0 +1,37 @@
+//! Places for virtio devices: registers, interrupt and notifications of each.
+
+use std::sync::{Arc, Mutex};
+
+use super::device::Device;
+use super::endpoint::{Endpoint, Shared};
+use super::mmio::{MMIO_LEN, Transport};
+use crate::arch::x86_64::layout;
+use crate::bus::Bus;
+use crate::error::{Error, Result};
+use crate::vm::Vm;
+
+/// Where `QueueNotify` lies among a device's registers.
+const NOTIFY: u64 = virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+
+/// Puts devices into the places [`layout::virtio`] names, which the ACPI tables tell the guest of, in this order.
+///
+/// # Errors
+///
+/// When KVM or the kernel has no more events.
+pub(crate) fn fill(devices: Vec<Box<dyn Device>>, vm: &Vm, mmio: &mut Bus) -> Result<Vec<Endpoint>> {
+    let mut endpoints = Vec::with_capacity(devices.len());
+    for (number, device) in devices.into_iter().enumerate() {
+        let (registers, irq) = layout::virtio(number);
+        let shared = Shared::new(device, vm.line(irq)?).map_err(|source| Error::Events {
+            operation: "create an event",
+            source,
+        })?;
+        for (queue, bell) in (0..).zip(shared.bells()) {
+            vm.bell(bell, registers + NOTIFY, queue)?;
+        }
+        let transport = Transport::new(shared.clone(), vm.memory.clone());
+        mmio.attach(registers, MMIO_LEN, Arc::new(Mutex::new(transport)));
+        endpoints.push(Endpoint::new(shared));
+    }
+    Ok(endpoints)
+}
