@@ -9,7 +9,7 @@ pub enum Exit {
     Success,
     /// A verb other than `run` and its kin failed.
     Failure,
-    /// berth itself failed in `run`, `create`, `start -a` or `exec`, or was called wrongly.
+    /// berth itself failed in `run`, `create` or `exec`, or was called wrongly.
     Berth,
     /// The container's code, or berth's 126 and 127 in its stead.
     Code(u8),

@@ -16,7 +16,8 @@ use crate::flags::{
     Healthcheck, MountKind, MountSpec, NetworkMode, Propagation, Seccomp, SecurityOpt, Signal, UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
-use crate::network::{PortMapping, Protocol};
+use crate::network::PortMapping;
+use crate::ports;
 use crate::volumes::Volumes;
 use crate::{names, record, remove};
 
@@ -147,7 +148,7 @@ fn resolve(
     let mut host = request.host.clone();
     let mut exposed: Vec<String> = image.exposed_ports.keys().cloned().collect();
     for text in &request.expose {
-        exposed.extend(expose(text)?);
+        exposed.extend(ports::expose(text)?);
     }
     exposed.extend(
         host.ports
@@ -157,7 +158,7 @@ fn resolve(
     exposed.sort();
     exposed.dedup();
     if host.publish_all {
-        for port in exposed.iter().filter_map(|text| exposed_port(text)) {
+        for port in exposed.iter().filter_map(|text| ports::publish(text)) {
             let published =
                 |p: &PortMapping| (p.container_port, p.protocol) == (port.container_port, port.protocol);
             if !host.ports.iter().any(published) {
@@ -222,46 +223,6 @@ fn resolve(
         healthcheck: healthcheck(request, image),
         seccomp,
         host,
-    })
-}
-
-/// `--expose PORT[-PORT][/PROTOCOL]`, one `PORT/PROTOCOL` each.
-fn expose(text: &str) -> Result<Vec<String>> {
-    let bad = |why: &str| Error::Invalid {
-        what: format!("exposed port {text:?}"),
-        why: why.into(),
-    };
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if !["tcp", "udp", "sctp"].contains(&protocol) {
-        return Err(bad("the protocol is none of tcp, udp and sctp"));
-    }
-    let port = |text: &str| {
-        text.parse::<u16>()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(|| bad("it is no port or range of ports"))
-    };
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last) = (port(first)?, port(last)?);
-    if first > last {
-        return Err(bad("the range ends before it begins"));
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-fn exposed_port(text: &str) -> Option<PortMapping> {
-    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = match protocol {
-        "tcp" => Protocol::Tcp,
-        "udp" => Protocol::Udp,
-        _ => return None,
-    };
-    let container_port = port.parse().ok().filter(|p| *p != 0)?;
-    Some(PortMapping {
-        host_ip: std::net::Ipv4Addr::UNSPECIFIED,
-        host_port: 0,
-        container_port,
-        protocol,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::flags::{IpcMode, MemorySwap, MountKind, MountSpec, NetworkMode, Secco
 use crate::id::ContainerId;
 use crate::network::{self, HostTarget, PortMapping};
 use crate::paths::Paths;
+use crate::ports;
 
 /// docker's word for "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -354,33 +355,28 @@ fn bindings(ports: &[PortMapping]) -> Value {
             "HostIp": if port.host_ip.is_unspecified() { String::new() } else { port.host_ip.to_string() },
             "HostPort": if port.host_port == 0 { String::new() } else { port.host_port.to_string() },
         });
-        add(&mut out, port, to);
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        if let Value::Array(list) = out.entry(key).or_insert_with(|| json!([])) {
+            list.push(to);
+        }
     }
     Value::Object(out)
 }
 
-fn add(map: &mut Map<String, Value>, port: &PortMapping, to: Value) {
-    let key = format!("{}/{}", port.container_port, port.protocol);
-    if let Value::Array(list) = map.entry(key).or_insert_with(|| json!([])) {
-        list.push(to);
-    }
-}
-
 fn of_network(config: &ContainerConfig, state: &State, paths: &Paths) -> Value {
     let mut ports = Map::new();
-    if state.pid > 0 {
-        for port in &state.ports {
-            let to = json!({ "HostIp": port.host_ip.to_string(), "HostPort": port.host_port.to_string() });
-            add(&mut ports, port, to);
-        }
-        // Exposed but not published, docker's null.
-        for port in &config.exposed_ports {
-            let key = if port.contains('/') {
-                port.clone()
-            } else {
-                format!("{port}/tcp")
-            };
-            ports.entry(key).or_insert(Value::Null);
+    for port in ports::open(config, state) {
+        let list = ports
+            .entry(format!("{}/{}", port.number, port.protocol))
+            // Exposed but not published, docker's null.
+            .or_insert(Value::Null);
+        let Some((ip, number)) = port.published else {
+            continue;
+        };
+        let to = json!({ "HostIp": ip.to_string(), "HostPort": number.to_string() });
+        match list {
+            Value::Array(list) => list.push(to),
+            other => *other = json!([to]),
         }
     }
     let mut networks = Map::new();

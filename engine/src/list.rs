@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::flags::InvalidFlag;
 use crate::id::{ContainerId, ContainerName};
-use crate::{ContainerConfig, network, reconcile, record};
+use crate::{ContainerConfig, OpenPort, network, ports, reconcile, record};
 
 /// One `--filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +109,8 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// What it is doing.
     pub state: State,
+    /// Published and exposed ports while it runs.
+    pub ports: Vec<OpenPort>,
     /// What it was asked to be.
     pub config: ContainerConfig,
 }
@@ -134,6 +136,7 @@ impl Engine {
                 command: config.args(),
                 created: config.created,
                 labels: config.labels.clone(),
+                ports: ports::open(&config, &state),
                 state,
                 config,
             });

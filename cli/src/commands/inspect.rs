@@ -118,9 +118,10 @@ fn volume(name: &str, context: &Context) -> Result<Option<Value>> {
 }
 
 fn network(name: &str, context: &Context) -> Result<Option<Value>> {
-    let networks = context.networks()?;
-    if networks.list()?.iter().any(|network| network.name == name) {
-        return super::network::describe(name, context).map(Some);
+    use berth_engine::network::Error;
+    match context.networks()?.inspect(name) {
+        Ok(network) => Ok(Some(network)),
+        Err(Error::NotFound(_) | Error::Name(_)) => Ok(None),
+        Err(e) => Err(e.into()),
     }
-    Ok(None)
 }

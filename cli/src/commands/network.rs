@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use berth_engine::events::Kind;
 use berth_engine::network::{Endpoint, Mac, NetworkOptions};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::container_args::pair_or_key;
 use crate::context::Context;
@@ -116,45 +116,8 @@ pub struct Inspect {
 
 pub fn inspect(args: Inspect, context: &Context) -> Result<Exit> {
     super::inspect::all(&args.names, args.format.as_deref(), |name| {
-        describe(name, context)
+        Ok(context.networks()?.inspect(name)?)
     })
-}
-
-/// The two that are no bridges: name, driver, id.
-const BUILT_IN: [(&str, &str, &str); 2] = [("host", "host", "c"), ("none", "null", "d")];
-
-/// Ids are 64 hex digits; those of the networks that are everywhere the same are too.
-fn built_in_id(digit: &str) -> String {
-    digit.repeat(64)
-}
-
-/// A network in docker's shape.
-pub fn describe(name: &str, context: &Context) -> Result<Value> {
-    let built_in = |(known, _, digit): &&(&str, &str, &str)| name == *known || name == built_in_id(digit);
-    if let Some((name, driver, digit)) = BUILT_IN.iter().find(built_in) {
-        return Ok(json!({
-            "Name": name, "Id": built_in_id(digit), "Created": "1970-01-01T00:00:00Z", "Scope": "local", "Driver": driver,
-            "Internal": false, "Labels": {}, "Containers": {}, "IPAM": {"Driver": "default", "Config": []}, "Options": {},
-        }));
-    }
-    let networks = context.networks()?;
-    let network = networks.get(name)?;
-    let containers: serde_json::Map<String, Value> = networks
-        .containers(&network.name)?
-        .into_iter()
-        .map(|(id, ip)| {
-            (
-                id,
-                json!({"IPv4Address": format!("{ip}/{}", network.subnet.prefix_len())}),
-            )
-        })
-        .collect();
-    Ok(json!({
-        "Name": network.name, "Id": network.id, "Created": network.created, "Scope": "local", "Driver": network.driver,
-        "Internal": network.internal, "Labels": network.labels, "Containers": containers,
-        "IPAM": {"Driver": "default", "Config": [{"Subnet": network.subnet, "Gateway": network.gateway}]},
-        "Options": {"com.docker.network.bridge.name": network.bridge},
-    }))
 }
 
 #[derive(Debug, Args)]
@@ -175,22 +138,13 @@ pub struct List {
 
 pub fn list(args: List, context: &Context) -> Result<Exit> {
     let mut rows = Vec::new();
-    let mut networks = context.networks()?.list()?;
-    // Below the default bridge, the first of the list; they are bridges to nothing, but have a row in docker's too.
-    for (name, driver, digit) in BUILT_IN.iter().rev() {
-        let mut network = networks[0].clone();
-        network.name = (*name).into();
-        network.driver = (*driver).into();
-        network.id = built_in_id(digit);
-        networks.insert(1, network);
-    }
-    'networks: for network in networks {
+    'networks: for network in context.networks()?.listed()? {
         for Filter { key, value } in &args.filter {
             let holds = match key.as_str() {
-                "name" => network.name.contains(value.as_str()),
-                "id" => network.id.starts_with(value.as_str()),
-                "driver" => network.driver == *value,
-                "label" => label_matches(value, |key| network.labels.get(key).map(String::as_str)),
+                "name" => network.name().contains(value.as_str()),
+                "id" => network.id().starts_with(value.as_str()),
+                "driver" => network.driver() == *value,
+                "label" => label_matches(value, |key| network.label(key)),
                 other => {
                     return Err(Failure::unsupported(
                         &format!("filter {other}"),
@@ -202,10 +156,13 @@ pub fn list(args: List, context: &Context) -> Result<Exit> {
                 continue 'networks;
             }
         }
-        let short: String = network.id.chars().take(12).collect();
+        let mut id = network.id();
+        if !args.no_trunc {
+            id.truncate(12);
+        }
         rows.push(json!({
-            "ID": if args.no_trunc { network.id } else { short }, "Name": network.name, "Driver": network.driver,
-            "Scope": "local", "Internal": network.internal.to_string(), "CreatedAt": network.created,
+            "ID": id, "Name": network.name(), "Driver": network.driver(), "Scope": "local",
+            "Internal": network.internal().to_string(), "CreatedAt": network.created(),
         }));
     }
     let rows = Rows {

@@ -78,16 +78,6 @@ fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
         Some((end, _)) if !whole && command.chars().count() > 20 => format!("{}…", &command[..end]),
         _ => command,
     };
-    let ports: Vec<String> = state
-        .ports
-        .iter()
-        .map(|p| {
-            format!(
-                "{}:{}->{}/{}",
-                p.host_ip, p.host_port, p.container_port, p.protocol
-            )
-        })
-        .collect();
     let labels: Vec<String> = summary
         .labels
         .iter()
@@ -108,7 +98,7 @@ fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
         "Command": format!("\"{command}\""),
         "CreatedAt": summary.created.to_string(),
         "RunningFor": printer::ago(summary.created, now),
-        "Ports": ports.join(", "),
+        "Ports": printer::ports(&summary.ports),
         "State": state.status.name(),
         "Status": status,
         "Names": summary.name.as_str(),

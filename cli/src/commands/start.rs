@@ -1,5 +1,7 @@
 //! `berth start`.
 
+use std::cell::RefCell;
+
 use berth_engine::{AttachOptions, Error, StartOptions, Status, attach::DetachKeys};
 use clap::Args;
 
@@ -27,17 +29,31 @@ pub struct Start {
 pub fn run(args: Start, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
     if !args.attach && !args.interactive {
-        return super::each(&args.containers, |name| {
-            match engine.start(&engine.find(name)?, &StartOptions::default()) {
-                // docker's start of what runs already is fine.
-                Ok(_)
-                | Err(Error::Wrong {
-                    status: Status::Running | Status::Restarting,
-                    ..
-                }) => Ok(()),
-                Err(error) => Err(error.into()),
+        let failed = RefCell::new(Vec::new());
+        let start = |name: &str| match engine
+            .find(name)
+            .and_then(|id| engine.start(&id, &StartOptions::default()))
+        {
+            // docker's start of what runs already is fine.
+            Ok(_)
+            | Err(Error::Wrong {
+                status: Status::Running | Status::Restarting,
+                ..
+            }) => Ok(()),
+            Err(error) => {
+                failed.borrow_mut().push(name.to_owned());
+                Err(error.into())
             }
-        });
+        };
+        let exit = super::each(&args.containers, start)?;
+        let failed = failed.into_inner();
+        if failed.is_empty() {
+            return Ok(exit);
+        }
+        return Err(Failure::new(format!(
+            "failed to start containers: {}",
+            failed.join(", ")
+        )));
     }
     let [name] = args.containers.as_slice() else {
         return Err(Failure::new("only one container can be attached to at a time"));
@@ -56,7 +72,8 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
             status: Status::Running,
             ..
         }) => Some(engine.attach(&id, &attach)?),
-        other => other.map_err(super::run_failure)?,
+        // The code is docker's: 127 and the like are `run`'s alone.
+        other => other?,
     };
     session.map_or(Ok(Exit::Success), |session| Ok(super::ended(session.run()?)))
 }

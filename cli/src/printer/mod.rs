@@ -2,6 +2,7 @@
 
 mod format;
 mod level;
+mod ports;
 mod size;
 mod table;
 mod time;
@@ -14,6 +15,7 @@ use crate::failure::{Failure, Result};
 
 pub use format::{Rows, inspect};
 pub use level::Level;
+pub use ports::ports;
 pub use size::{binary, decimal};
 pub use time::{ago, parse_duration, parse_point, status};
 

@@ -26,6 +26,7 @@ mod netlink;
 mod netns;
 mod nft;
 pub mod port;
+mod predefined;
 mod record;
 mod resolv_conf;
 mod store;
@@ -42,5 +43,6 @@ pub use model::{
     Mode, NetnsSource, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
 };
 pub use names::validate as validate_alias;
+pub use predefined::Listed;
 pub use store::Networks;
 pub use word::Word;

@@ -9,12 +9,11 @@ use ipnet::Ipv4Net;
 
 use super::error::{Error, Result};
 use super::lock::Lock;
-use super::model::{DEFAULT_BRIDGE, DEFAULT_NETWORK, Network, NetworkOptions, Paths, validate_name};
+use super::model::{DEFAULT_NETWORK, Network, NetworkOptions, Paths, validate_name};
+use super::predefined::{default_network, is_predefined};
 use super::record;
 use super::{detach, lease};
 
-/// Subnet of the default network.
-const DEFAULT_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 77, 0, 0), 16);
 /// Where user-defined networks get their /24 from.
 const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 78, 0, 0), 15);
 
@@ -83,7 +82,7 @@ impl Networks {
         Ok(network)
     }
 
-    /// All networks that can be attached to, the default one first, then by name.
+    /// All networks that can be attached to (see [`Networks::listed`] for all there are), the default one first, then by name.
     pub fn list(&self) -> Result<Vec<Network>> {
         let directory = self.paths.definitions();
         let mut names = Vec::new();
@@ -199,25 +198,6 @@ impl Networks {
         File::open(&directory)
             .and_then(|file| file.sync_all())
             .map_err(Error::file("sync", directory))
-    }
-}
-
-fn is_predefined(name: &str) -> bool {
-    matches!(name, DEFAULT_NETWORK | "default" | "host" | "none") || name.starts_with("container:")
-}
-
-/// The network that is always there.
-pub(super) fn default_network() -> Network {
-    Network {
-        name: DEFAULT_NETWORK.into(),
-        id: "b".repeat(64),
-        driver: "bridge".into(),
-        bridge: DEFAULT_BRIDGE.into(),
-        subnet: DEFAULT_SUBNET,
-        gateway: Ipv4Addr::new(10, 77, 0, 1),
-        internal: false,
-        labels: std::collections::BTreeMap::new(),
-        created: "1970-01-01T00:00:00Z".into(),
     }
 }
 

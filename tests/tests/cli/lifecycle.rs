@@ -26,6 +26,25 @@ fn create_then_start_then_rm() {
     assert_eq!(berth.left(), Vec::<String>::new());
 }
 
+/// docker's: the codes of a command that cannot be run are those of `run` and `exec`.
+#[test]
+fn a_start_that_fails_is_1_and_names_whom() {
+    let Some(berth) = berth() else { return };
+    for name in ["one", "two"] {
+        let _ = berth.run(["create", "--name", name, "busybox", "nonesuch"]).ok();
+    }
+    let attached = berth.run(["start", "-a", "one"]);
+    assert_eq!(attached.code, 1, "{attached:?}");
+    assert!(attached.stderr.contains("nonesuch"), "{}", attached.stderr);
+    assert_eq!(field(&berth, "one", "/State/ExitCode"), 127);
+    sleeping(&berth, "three", &[]);
+    let several = berth.run(["start", "one", "three", "two"]);
+    assert_eq!((several.code, several.stdout.as_str()), (1, "three\n"));
+    let last = several.stderr.lines().last();
+    assert_eq!(last, Some("berth: failed to start containers: one, two"));
+    remove_all(&berth);
+}
+
 #[test]
 fn stop_asks_then_kills() {
     let Some(berth) = berth() else { return };

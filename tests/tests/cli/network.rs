@@ -103,6 +103,28 @@ fn exposed_ports_are_published_when_asked() {
 }
 
 #[test]
+fn exposed_ports_are_listed_while_it_runs() {
+    let Some(berth) = berth() else { return };
+    let listed = |flags: &[&str]| {
+        sleeping(
+            &berth,
+            "open",
+            &[&["--expose", "9000-9001", "--expose", "53/udp"], flags].concat(),
+        );
+        let running = berth.run(["ps", "--format", "{{.Ports}}"]).ok();
+        let _ = berth.run(["stop", "-t", "0", "open"]).ok();
+        assert_eq!(berth.run(["ps", "-a", "--format", "{{.Ports}}"]).ok(), "");
+        let _ = berth.run(["rm", "open"]).ok();
+        running
+    };
+    assert_eq!(
+        listed(&["-p", "127.0.0.1:8080:80", "-p", "127.0.0.1:81:81"]),
+        "53/udp, 127.0.0.1:81->81/tcp, 9000-9001/tcp, 127.0.0.1:8080->80/tcp"
+    );
+    assert_eq!(listed(&["--network", "none"]), "");
+}
+
+#[test]
 fn a_range_of_ports() {
     let Some(berth) = berth() else { return };
     sleeping(&berth, "ranged", &["-p", "127.0.0.1:9000-9001:80-81"]);
@@ -281,6 +303,9 @@ fn the_networks_that_are_everywhere_have_rows() {
         .run(["network", "inspect", "-f", "{{.Driver}}", "host"])
         .ok();
     assert_eq!(host, "host");
+    let ids = berth.run(["network", "ls", "-q"]).ok();
+    let last = ids.lines().last().expect("three of them");
+    assert_eq!(berth.run(["inspect", "-f", "{{.Driver}}", last]).ok(), "null");
     let refused = berth.run(["network", "rm", "host"]);
     assert_ne!(refused.code, 0);
 }
