@@ -13,7 +13,7 @@ use crate::{ContainerConfig, OpenPort, network, ports, reconcile, record};
 
 /// One `--filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)] // docker's words
+#[allow(missing_docs)] // docker's words, and podman's
 pub enum ListFilter {
     Id(String),
     Name(NamePattern),
@@ -28,6 +28,7 @@ pub enum ListFilter {
     Publish(u16),
     Expose(String),
     Health(String),
+    ShouldStartOnBoot(bool),
 }
 
 impl std::str::FromStr for ListFilter {
@@ -64,6 +65,9 @@ impl std::str::FromStr for ListFilter {
             }
             "expose" => ListFilter::Expose(owned),
             "health" => ListFilter::Health(owned),
+            "should-start-on-boot" => {
+                ListFilter::ShouldStartOnBoot(value.parse().map_err(|_| bad("expected true or false"))?)
+            }
             _ => return Err(bad("no such filter")),
         })
     }
@@ -232,5 +236,10 @@ fn matches(row: &Summary, filter: &ListFilter, bound: Option<Timestamp>) -> bool
             .health
             .as_ref()
             .map_or(want == "none", |h| h.status == *want),
+        ListFilter::ShouldStartOnBoot(wanted) => {
+            let starts =
+                row.state.status != Status::Created && host.restart.starts_on_boot(row.state.stopped_by_user);
+            starts == *wanted
+        }
     }
 }

@@ -136,29 +136,8 @@ fn shim_killed_at_any_point_of_start_or_stop_is_cleaned_up() {
     assert_nothing_left(&berth, &[]);
 }
 
-#[test]
-fn reboot_loses_the_run_state_and_nothing_else() {
-    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
-        return;
-    }
-    let berth = Berth::in_own_network();
-    let _ = berth
-        .run([
-            "run",
-            "-d",
-            "--name",
-            "before",
-            "busybox",
-            "sh",
-            "-c",
-            "echo kept > /file; sleep 600",
-        ])
-        .ok();
-    eventually("the file is written", || {
-        berth.run(["exec", "before", "cat", "/file"]).code == 0
-    });
-
-    // What a power cut does: every process gone at once, every mount gone, /run empty.
+/// What a power cut does: every process gone at once, every mount gone, /run empty.
+fn power_cut(berth: &Berth) {
     for pid in berth.shims() {
         kill_dash_9(pid);
     }
@@ -182,6 +161,31 @@ fn reboot_loses_the_run_state_and_nothing_else() {
         let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
     }
     std::fs::remove_dir_all(berth.state()).expect("wipe the run state");
+}
+
+#[test]
+fn reboot_loses_the_run_state_and_nothing_else() {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
+        return;
+    }
+    let berth = Berth::in_own_network();
+    let _ = berth
+        .run([
+            "run",
+            "-d",
+            "--name",
+            "before",
+            "busybox",
+            "sh",
+            "-c",
+            "echo kept > /file; sleep 600",
+        ])
+        .ok();
+    eventually("the file is written", || {
+        berth.run(["exec", "before", "cat", "/file"]).code == 0
+    });
+
+    power_cut(&berth);
 
     let listed = berth.run(["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok();
     assert!(listed.starts_with("before Exited"), "{listed}");
@@ -192,4 +196,49 @@ fn reboot_loses_the_run_state_and_nothing_else() {
     assert_eq!(berth.run(["exec", "before", "cat", "/file"]).ok(), "kept");
     let _ = berth.run(["rm", "-f", "before"]).ok();
     assert_nothing_left(&berth, &[]);
+}
+
+#[test]
+fn a_boot_starts_what_its_policy_says() {
+    if !require(&[Need::Root, Need::Program("busybox"), Need::Program("ip")]) {
+        return;
+    }
+    let berth = Berth::in_own_network();
+    for (name, policy) in [
+        ("plain", "no"),
+        ("failing", "on-failure"),
+        ("always", "always"),
+        ("always-stopped", "always"),
+        ("unless", "unless-stopped"),
+        ("unless-stopped", "unless-stopped"),
+    ] {
+        let flags = ["run", "-d", "--name", name, "--restart", policy];
+        let _ = berth
+            .run([&flags[..], &["busybox", "sleep", "600"]].concat())
+            .ok();
+        if name.ends_with("-stopped") {
+            let _ = berth.run(["stop", "-t", "0", name]).ok();
+        }
+    }
+    let never = [
+        "create",
+        "--name",
+        "never",
+        "--restart",
+        "always",
+        "busybox",
+        "sleep",
+        "600",
+    ];
+    let _ = berth.run(never).ok();
+    power_cut(&berth);
+
+    assert_eq!(berth.run(["ps", "-q"]).ok(), "", "nothing starts by itself");
+    let boot = ["start", "--all", "--filter", "should-start-on-boot=true"];
+    assert_eq!(berth.run(boot).ok(), "always\nalways-stopped\nunless");
+    assert_eq!(berth.run(boot).ok(), "", "they run");
+    assert_eq!(
+        berth.run(["ps", "--format", "{{.Names}}"]).ok(),
+        "unless\nalways-stopped\nalways"
+    );
 }

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use berth_engine::{AttachOptions, Error, StartOptions, Status, attach::DetachKeys};
+use berth_engine::{
+    AttachOptions, Engine, Error, ListFilter, ListOptions, StartOptions, Status, attach::DetachKeys,
+};
 use clap::Args;
 
 use crate::context::Context;
@@ -12,9 +14,15 @@ use crate::failure::Result;
 
 #[derive(Debug, Args)]
 pub struct Start {
+    /// All that fit --filter and do not run
+    #[arg(long, conflicts_with_all = ["attach", "interactive", "containers"])]
+    all: bool,
     /// Attach to its output
     #[arg(short, long)]
     attach: bool,
+    /// With --all, only those that fit
+    #[arg(short, long = "filter", requires = "all")]
+    filter: Vec<ListFilter>,
     /// Attach to its input
     #[arg(short, long)]
     interactive: bool,
@@ -22,7 +30,7 @@ pub struct Start {
     #[arg(long, default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
     /// Containers
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -45,7 +53,12 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
                 Err(error.into())
             }
         };
-        let exit = super::each(&args.containers, start)?;
+        let names = if args.all {
+            stopped(&engine, args.filter)?
+        } else {
+            args.containers
+        };
+        let exit = super::each(&names, start)?;
         let failed = failed.into_inner();
         if failed.is_empty() {
             return Ok(exit);
@@ -76,4 +89,16 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
         other => other?,
     };
     session.map_or(Ok(Exit::Success), |session| Ok(super::ended(session.run()?)))
+}
+
+/// Names of those that do not run and fit, oldest first: a container may need one made before it.
+fn stopped(engine: &Engine, filters: Vec<ListFilter>) -> Result<Vec<String>> {
+    let options = ListOptions {
+        all: true,
+        last: None,
+        filters,
+    };
+    let fit = engine.list(&options)?.into_iter().rev();
+    let resting = fit.filter(|summary| !summary.state.status.needs_shim());
+    Ok(resting.map(|summary| summary.name.to_string()).collect())
 }

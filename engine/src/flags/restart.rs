@@ -18,7 +18,7 @@ pub enum RestartPolicy {
         /// How many restarts at most; 0 is no bound.
         max: u32,
     },
-    /// After any exit, and when berth finds it dead after a reboot.
+    /// After any exit.
     Always,
     /// As always, but not when the user stopped it.
     UnlessStopped,
@@ -34,6 +34,15 @@ impl RestartPolicy {
             RestartPolicy::No => false,
             RestartPolicy::OnFailure { max } => code != 0 && (max == 0 || restarts < max),
             RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+        }
+    }
+
+    /// Whether a container that has run is to run again after the host has booted.
+    pub fn starts_on_boot(self, stopped_by_user: bool) -> bool {
+        match self {
+            RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+            RestartPolicy::Always => true,
+            RestartPolicy::UnlessStopped => !stopped_by_user,
         }
     }
 
@@ -117,5 +126,19 @@ mod tests {
         assert!(!policy.restarts(0, 0, false));
         assert!(RestartPolicy::Always.restarts(0, 99, false));
         assert!(!RestartPolicy::Always.restarts(0, 0, true));
+    }
+
+    #[test]
+    fn a_boot_starts_always_and_unless_stopped() {
+        for (text, of_itself, stopped) in [
+            ("no", false, false),
+            ("on-failure:3", false, false),
+            ("always", true, true),
+            ("unless-stopped", true, false),
+        ] {
+            let policy: RestartPolicy = text.parse().unwrap();
+            let answers = (policy.starts_on_boot(false), policy.starts_on_boot(true));
+            assert_eq!(answers, (of_itself, stopped), "{text}");
+        }
     }
 }
