@@ -51,7 +51,7 @@ pub struct DiskUsage {
     pub images: usize,
     /// Of these, used by a container.
     pub active: usize,
-    /// Bytes of unpacked layers, each counted once.
+    /// Bytes of unpacked layers and of their disks for guests, each counted once.
     pub layers: u64,
     /// Bytes of compressed blobs.
     pub blobs: u64,
@@ -185,9 +185,10 @@ impl Images {
         };
         let layers = self.layers.list().map_err(self.layers_error())?;
         for layer in &layers {
-            usage.layers += layer.record().size;
+            let bytes = layer.record().size + layer.disk_bytes();
+            usage.layers += bytes;
             if !kept.layers.contains(layer.key()) {
-                usage.reclaimable += layer.record().size;
+                usage.reclaimable += bytes;
             }
         }
         for (digest, size) in self.content.list()? {
@@ -222,7 +223,7 @@ impl Images {
             if live.layers.contains(layer.key()) {
                 continue;
             }
-            let (key, size) = (layer.key().clone(), layer.record().size);
+            let (key, size) = (layer.key().clone(), layer.record().size + layer.disk_bytes());
             // Our own look at it is a hold too.
             drop(layer);
             match self.layers.remove(&key, || true) {

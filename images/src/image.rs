@@ -343,6 +343,20 @@ impl Images {
         })
     }
 
+    /// An image's layers as EROFS images for guests, lowest first. Blocking: those that nobody has asked for yet are made.
+    ///
+    /// # Errors
+    /// [`Error::Layers`].
+    pub fn disks(&self, image: &Image) -> Result<Vec<PathBuf>> {
+        let disks = image.held.iter().map(|layer| self.layers.disk(layer));
+        disks
+            .collect::<crate::layer::Result<_>>()
+            .map_err(|source| Error::Layers {
+                object: image.id.to_string(),
+                source,
+            })
+    }
+
     /// The store's root directory.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -15,6 +15,7 @@ pub mod archive;
 pub mod config;
 pub mod content;
 pub mod digest;
+pub mod erofs;
 pub mod error;
 pub mod gc;
 pub mod image;

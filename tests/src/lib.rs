@@ -27,6 +27,9 @@ pub use terminal::Terminal;
 pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel, stock_modules};
 
 use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
 
 /// The directory cargo put the binaries of this build in, beside the running test.
 ///
@@ -46,4 +49,39 @@ pub fn binary(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// The newest build of an integration test of this workspace, built if need be: a static program, which runs in the test VM too.
+///
+/// # Panics
+/// When it does not build.
+#[must_use]
+pub fn test_binary(name: &str) -> PathBuf {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--no-run",
+            "--message-format=json",
+            "--test",
+            name,
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo.output().expect("start cargo");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .expect("cargo names the executable")
 }

@@ -1,8 +1,6 @@
 //! berth-cgroups and berth-runtime on cgroup v2, with every controller, in the test VM.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use berth_tests::{Bundle, Need, Vm, VmConfig, require};
@@ -25,8 +23,12 @@ fn on_cgroup_v2() {
                 "/t/berth-runtime".into(),
                 0o755,
             ),
-            (test_binary("kernel"), "/t/deps/kernel".into(), 0o755),
-            (test_binary("runtime"), "/t/deps/runtime".into(), 0o755),
+            (berth_tests::test_binary("kernel"), "/t/deps/kernel".into(), 0o755),
+            (
+                berth_tests::test_binary("runtime"),
+                "/t/deps/runtime".into(),
+                0o755,
+            ),
         ],
         ..VmConfig::default()
     });
@@ -53,37 +55,6 @@ fn on_cgroup_v2() {
         .map(|(name, _)| name)
         .collect();
     assert!(failed.is_empty(), "failed: {failed:?}; their messages are above");
-}
-
-/// The newest build of an integration test of this workspace, built if need be.
-fn test_binary(name: &str) -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--no-run",
-            "--message-format=json",
-            "--test",
-            name,
-        ])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let output = cargo.output().expect("start cargo");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == name)
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .expect("cargo names the executable")
 }
 
 fn cgroup_tests(vm: &mut Vm) {

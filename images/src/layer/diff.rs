@@ -5,10 +5,11 @@ use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::error::{Error, Result, shown};
+use super::listing::{self, by_fd, join, tree_error};
 use super::tar::{Kind, NewEntry, Time, Writer, Xattr};
 
 /// What the tree is, hence how its overlayfs marks are written.
@@ -49,7 +50,7 @@ pub fn diff(root: BorrowedFd<'_>, out: impl Write, options: &DiffOptions) -> Res
         buffer: vec![0; 256 << 10],
     };
     if options.list_root {
-        let dir = differ.open(b"")?;
+        let dir = listing::open(root, b"")?;
         let stat = fs::fstat(&dir).map_err(|e| tree_error("look at", b"", e))?;
         let xattrs = differ.xattrs(&format!("/proc/self/fd/{}", dir.as_raw_fd()), b"")?;
         differ.header(b".", b"", Kind::Directory, &stat, 0, &xattrs.kept)?;
@@ -62,7 +63,7 @@ pub fn diff(root: BorrowedFd<'_>, out: impl Write, options: &DiffOptions) -> Res
         };
         let dir = match current.dir.take() {
             Some(dir) => dir,
-            None => differ.open(&current.path)?,
+            None => listing::open(root, &current.path)?,
         };
         let child = join(&current.path, name.to_bytes());
         let descend = differ.child(dir.as_fd(), &name, &child)?;
@@ -101,21 +102,9 @@ pub(crate) struct Xattrs {
 }
 
 impl<W: Write> Differ<'_, W> {
-    fn open(&self, path: &[u8]) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let name = if path.is_empty() { b"." } else { path };
-        loop {
-            match fs::openat2(self.root, name, flags, Mode::empty(), resolve) {
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                other => return other.map_err(|e| tree_error("open directory", path, e)),
-            }
-        }
-    }
-
     /// Opens a directory and lists it; writes its opaque mark.
     fn directory(&mut self, path: Vec<u8>) -> Result<Listing> {
-        let dir = self.open(&path)?;
+        let dir = listing::open(self.root, &path)?;
         if self.options.form == Form::Layer
             && self
                 .xattrs(&format!("/proc/self/fd/{}", dir.as_raw_fd()), &path)?
@@ -123,14 +112,7 @@ impl<W: Write> Differ<'_, W> {
         {
             self.mark(&join(&path, b".wh..wh..opq"))?;
         }
-        let mut names: Vec<CString> = Vec::new();
-        for entry in Dir::read_from(&dir).map_err(|e| tree_error("list", &path, e))? {
-            let entry = entry.map_err(|e| tree_error("list", &path, e))?;
-            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                names.push(entry.file_name().to_owned());
-            }
-        }
-        names.sort_unstable();
+        let names = listing::names(&dir, &path)?;
         Ok(Listing {
             path,
             names: names.into_iter(),
@@ -198,9 +180,7 @@ impl<W: Write> Differ<'_, W> {
         } else {
             Vec::new()
         };
-        let mut by_fd = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-        by_fd.extend_from_slice(name.as_bytes());
-        let xattrs = self.xattrs_of(&by_fd, path)?;
+        let xattrs = self.xattrs_of(&by_fd(dir, name.as_bytes()), path)?;
         self.header(path, &target, kind.clone(), &stat, 0, &xattrs.kept)?;
         Ok(kind == Kind::Directory)
     }
@@ -341,20 +321,4 @@ pub(crate) fn read_xattrs(path: &[u8], follow: bool) -> std::result::Result<Xatt
         });
     }
     Ok(xattrs)
-}
-
-fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
-    if path.is_empty() {
-        name.to_vec()
-    } else {
-        [path, b"/", name].concat()
-    }
-}
-
-fn tree_error(operation: &'static str, path: &[u8], errno: Errno) -> Error {
-    Error::Tree {
-        operation,
-        path: shown(path),
-        source: errno.into(),
-    }
 }

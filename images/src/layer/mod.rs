@@ -17,6 +17,7 @@ pub(crate) mod beneath;
 pub(crate) mod diff;
 pub(crate) mod error;
 mod limits;
+pub(crate) mod listing;
 pub(crate) mod stream;
 pub mod tar;
 pub(crate) mod tree;

@@ -2,8 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -14,6 +13,7 @@ use super::store::{LayerRef, Record, Slot, Store, chain_ids, store_error};
 use crate::digest::Digest;
 use crate::layer::diff::read_xattrs;
 use crate::layer::error::shown;
+use crate::layer::listing::by_fd;
 use crate::layer::{DeferredLink, Error, Result, beneath};
 
 pub(super) fn commit(store: &Store, slots: Vec<Slot>) -> Result<Vec<LayerRef>> {
@@ -275,13 +275,6 @@ fn write_record(pending: &Pending, chain_id: Option<Digest>) -> Result<()> {
         path,
         source,
     })
-}
-
-/// A name for the l-calls that have no `*at` form: the directory by descriptor, the last component not followed.
-fn by_fd(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(std::ffi::OsStr::from_bytes(name).as_bytes());
-    path
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -3,6 +3,7 @@
 //! ```text
 //! ROOT/layers/<hex>/fs           the layer in overlayfs upper-dir form
 //! ROOT/layers/<hex>/layer.json   [`Record`]
+//! ROOT/layers/<hex>/layer.erofs  the same layer as a disk for guests, once one has asked for it
 //! ROOT/layers/.new-<random>/     being unpacked; its flock is held while its maker lives
 //! ROOT/layers/.old-<random>/     being removed
 //!
@@ -20,6 +21,7 @@
 //! looked up does not vanish before the image or container that needs it is on record.
 
 mod commit;
+mod disk;
 mod lower;
 pub(crate) mod pending;
 mod store;

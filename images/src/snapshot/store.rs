@@ -102,6 +102,15 @@ impl LayerRef {
         self.path.join("fs")
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.lock
+    }
+
     pub(super) fn open_fs(&self) -> Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat(&*self.lock, "fs", flags, Mode::empty())

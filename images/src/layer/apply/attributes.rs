@@ -1,12 +1,13 @@
 //! Owner, mode, extended attributes and times of what was just made.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{self, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Applier, Place, failed, refused};
 use crate::layer::error::{Result, shown};
+use crate::layer::listing::by_fd;
 use crate::layer::tar::{Entry, Kind, Time, Xattr};
 
 impl Applier<'_> {
@@ -58,8 +59,7 @@ impl Applier<'_> {
         }
         if !entry.xattrs.is_empty() {
             // The l-calls do not follow the last component, and the directory is named by its descriptor.
-            let mut path = format!("/proc/self/fd/{}/", place.parent.as_raw_fd()).into_bytes();
-            path.extend_from_slice(place.name);
+            let path = by_fd(place.parent.as_fd(), place.name);
             for xattr in &entry.xattrs {
                 let set = fs::lsetxattr(&*path, &*xattr.name, &xattr.value, XattrFlags::empty());
                 self.xattr_result(set, place.path, xattr)?;
