@@ -12,8 +12,8 @@ use crate::config::{CacheType, Config, Drive};
 use crate::devices::power::{AcpiPower, I8042_LEN, KeyboardController, POWER_LEN};
 use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::block::{Block, Disk};
-use crate::devices::virtio::device::Device;
-use crate::devices::virtio::endpoint::Endpoint;
+use crate::devices::virtio::endpoint::{Endpoint, Shared};
+use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::slots;
 use crate::devices::virtio::throttle::Throttle;
 use crate::error::{Error, Result};
@@ -88,10 +88,18 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
 }
 
 /// The virtio devices, in the order in which the guest finds them: its kernel names disks in that order.
-fn devices(config: &Config) -> Result<Vec<Box<dyn Device>>> {
-    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+fn devices(config: &Config) -> Result<Vec<Arc<Shared>>> {
+    let mut devices: Vec<Arc<Shared>> = Vec::new();
     for drive in &config.drives {
-        devices.push(Box::new(disk(drive)?));
+        devices.push(Shared::new(disk(drive)?)?);
+    }
+    if let Some(entropy) = &config.entropy {
+        let throttle =
+            Throttle::new(entropy.rate_limiter, Instant::now()).map_err(|source| Error::Events {
+                operation: "create a timer",
+                source,
+            })?;
+        devices.push(Shared::new(Rng::new(throttle))?);
     }
     if devices.len() > layout::VIRTIO_MAX {
         return Err(Error::Invalid {

@@ -83,9 +83,14 @@ impl Vm {
             operation: "create an event",
             source,
         })?;
-        self.fd
-            .register_irqfd(&event, irq)
-            .map_err(Error::kvm("connect an interrupt line"))?;
+        self.connect(&event, irq)?;
         Ok(event)
+    }
+
+    /// Lets `event` raise an interrupt line each time it is written to.
+    pub(crate) fn connect(&self, event: &EventFd, irq: u32) -> Result<()> {
+        self.fd
+            .register_irqfd(event, irq)
+            .map_err(Error::kvm("connect an interrupt line"))
     }
 }

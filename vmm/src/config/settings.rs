@@ -195,7 +195,6 @@ impl Settings {
             (!self.network_interfaces.is_empty(), "network-interfaces"),
             (self.vsock.is_some(), "vsock"),
             (self.balloon.is_some(), "balloon"),
-            (self.entropy.is_some(), "entropy"),
             (self.cpu_config.is_some(), "cpu-config"),
             (self.logger.is_some(), "logger"),
             (self.metrics.is_some(), "metrics"),

@@ -33,10 +33,12 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Reads and checks all descriptors.
+    /// Reads and checks all descriptors, of which there are at most `longest`: the size of the queue, for chains that lie in a
+    /// table of their own too (virtio 1.2 §2.7.5.3.1).
     pub(crate) fn read_from(
         memory: &GuestMemoryMmap,
         chain: DescriptorChain<&GuestMemoryMmap>,
+        longest: u16,
     ) -> Result<Chain, Malformed> {
         let mut found = Chain {
             head: chain.head_index(),
@@ -44,7 +46,10 @@ impl Chain {
             writable: Ranges::default(),
         };
         let mut last: Option<Descriptor> = None;
-        for descriptor in chain {
+        for (before, descriptor) in chain.enumerate() {
+            if before == usize::from(longest) {
+                return Err(Malformed("a descriptor chain is longer than its queue"));
+            }
             let length = usize::try_from(descriptor.len()).expect("a 64-bit host");
             let range = Range {
                 at: descriptor.addr(),

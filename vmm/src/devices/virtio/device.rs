@@ -1,5 +1,6 @@
 //! What a virtio device has to do, and what it is given while its driver has it running.
 
+use std::num::Wrapping;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::{Chain, Malformed};
 use super::interrupt::Interrupt;
+use super::used;
 
 /// One kind of virtio device. Called by the event loop's thread, with the exception of [`Device::config`],
 /// [`Device::write_config`] and [`Device::reset`], which a processor's thread calls; never two at once. Nothing may block
@@ -66,12 +68,30 @@ pub(crate) const fn common_features() -> u64 {
 pub(crate) struct Active {
     pub(crate) memory: GuestMemoryMmap,
     pub(crate) queues: Vec<Queue>,
-    pub(crate) interrupt: Arc<Interrupt>,
+    interrupt: Arc<Interrupt>,
     /// What the driver rings for each queue.
-    pub(crate) bells: Arc<[EventFd]>,
+    bells: Arc<[EventFd]>,
+    /// Where each used ring was when the driver was last told of it, if it wanted to be.
+    told: Vec<Wrapping<u16>>,
 }
 
 impl Active {
+    pub(super) fn new(
+        memory: GuestMemoryMmap,
+        queues: Vec<Queue>,
+        interrupt: Arc<Interrupt>,
+        bells: Arc<[EventFd]>,
+    ) -> Active {
+        let told = queues.iter().map(|queue| Wrapping(queue.next_used())).collect();
+        Active {
+            memory,
+            queues,
+            interrupt,
+            bells,
+            told,
+        }
+    }
+
     /// The next chain the driver put into `queue`.
     pub(crate) fn pop(&mut self, queue: usize) -> Result<Option<Chain>, Malformed> {
         use virtio_queue::QueueOwnedT;
@@ -80,13 +100,14 @@ impl Active {
         if !queue.ready() {
             return Ok(None);
         }
+        let longest = queue.size();
         let memory: &GuestMemoryMmap = memory;
         let mut chains = queue
             .iter(memory)
             .map_err(|_| Malformed("the available ring's index is not possible"))?;
         chains
             .next()
-            .map(|chain| Chain::read_from(memory, chain))
+            .map(|chain| Chain::read_from(memory, chain, longest))
             .transpose()
     }
 
@@ -98,21 +119,42 @@ impl Active {
 
     /// Gives a chain back with `length` bytes written into it. The driver hears of it with [`Active::tell`].
     pub(crate) fn used(&mut self, queue: usize, head: u16, length: usize) -> Result<(), Malformed> {
-        let length = u32::try_from(length).map_err(|_| Malformed("a chain is longer than 4 GiB"))?;
-        self.queues[queue]
-            .add_used(&self.memory, head, length)
-            .map_err(|_| Malformed("the used ring cannot be written"))
+        self.used_together(queue, &[(head, length)])
+    }
+
+    /// Gives chains back that belong together: the driver sees all of them or none.
+    pub(crate) fn used_together(&mut self, queue: usize, chains: &[(u16, usize)]) -> Result<(), Malformed> {
+        used::add(&mut self.queues[queue], &self.memory, chains)
     }
 
     /// Interrupts the driver, when it wants to hear of chains used since the last time.
     pub(crate) fn tell(&mut self, queue: usize) -> Result<(), Malformed> {
-        let wanted = self.queues[queue]
-            .needs_notification(&self.memory)
-            .map_err(|_| Malformed("the available ring cannot be read"))?;
-        if wanted {
+        let (ring, told) = (&self.queues[queue], &mut self.told[queue]);
+        if used::wants_interrupt(ring, &self.memory, *told)? {
             self.interrupt.used();
         }
+        *told = Wrapping(ring.next_used());
         Ok(())
+    }
+
+    /// Serves `queue` once more, after others had their turn.
+    pub(crate) fn ring(&self, queue: usize) {
+        // Fails only when it has been rung 2^64 times.
+        let _ = self.bells[queue].write(1);
+    }
+
+    /// The driver need not say anything about `queue`: it is looked at anyway.
+    pub(crate) fn listen_not(&mut self, queue: usize) -> Result<(), Malformed> {
+        self.queues[queue]
+            .disable_notification(&self.memory)
+            .map_err(|_| Malformed("the used ring cannot be written"))
+    }
+
+    /// The driver is to say when it puts something into `queue`; whether there is something already.
+    pub(crate) fn listen(&mut self, queue: usize) -> Result<bool, Malformed> {
+        self.queues[queue]
+            .enable_notification(&self.memory)
+            .map_err(|_| Malformed("the used ring cannot be written"))
     }
 
     /// Takes chains from `queue` for `each` until there is none, or until as many were taken as the queue has room for;
@@ -123,15 +165,12 @@ impl Active {
         queue: usize,
         mut each: impl FnMut(&GuestMemoryMmap, Chain) -> Result<Option<usize>, Malformed>,
     ) -> Result<(), Malformed> {
-        let cannot = |_| Malformed("the used ring cannot be written");
         let mut left = self.queues[queue].size();
         if !self.queues[queue].ready() {
             return Ok(());
         }
         loop {
-            self.queues[queue]
-                .disable_notification(&self.memory)
-                .map_err(cannot)?;
+            self.listen_not(queue)?;
             let (mut stopped, before) = (false, left);
             while left > 0 {
                 let Some(chain) = self.pop(queue)? else { break };
@@ -151,15 +190,12 @@ impl Active {
             if left < before {
                 self.tell(queue)?;
             }
-            let more = self.queues[queue]
-                .enable_notification(&self.memory)
-                .map_err(cannot)?;
+            let more = self.listen(queue)?;
             if stopped || !more {
                 return Ok(());
             }
             if left == 0 {
-                // Fails only when it has been rung 2^64 times.
-                let _ = self.bells[queue].write(1);
+                self.ring(queue);
                 return Ok(());
             }
         }

@@ -46,8 +46,8 @@ impl Driver {
     /// A device nobody has touched.
     pub(crate) fn of(device: impl Device + 'static) -> Driver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        let shared = Shared::new(Box::new(device), line.try_clone().unwrap()).unwrap();
+        let shared: Arc<Shared> = Shared::new(device).unwrap();
+        let line = shared.line().try_clone().unwrap();
         let available = vec![0; shared.bells().len()];
         Driver {
             registers: Transport::new(shared.clone(), memory.clone()),

@@ -1,72 +1,95 @@
 //! Where a device's two sides meet: the registers, written by processors, and the event loop, which serves the queues.
 
+use std::io;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::Malformed;
 use super::device::{Active, Device};
 use super::interrupt::Interrupt;
+use crate::error::{Error, Result};
 
-/// What registers and event loop share.
-pub(crate) struct Shared {
-    /// Held while the device works: who resets it waits for that.
-    pub(super) served: Mutex<Served>,
+/// What registers, event loop and API share of a device. The API knows what kind of device it has; nobody else does.
+pub(crate) struct Shared<D: ?Sized = dyn Device> {
     pub(super) interrupt: Arc<Interrupt>,
     pub(super) bells: Arc<[EventFd]>,
     /// Tells the event loop that the driver started the device.
     started: EventFd,
+    /// Held while the device works: who resets it waits for that.
+    served: Mutex<Served<D>>,
 }
 
-pub(super) struct Served {
-    pub(super) device: Box<dyn Device>,
+pub(super) struct Served<D: ?Sized> {
     /// From `DRIVER_OK` to a reset, or until the guest broke the rules.
     active: Option<Active>,
+    pub(super) device: D,
 }
 
-impl Shared {
+impl<D: Device> Shared<D> {
     /// # Errors
     ///
-    /// Those of `eventfd(2)`.
-    pub(crate) fn new(device: Box<dyn Device>, line: EventFd) -> std::io::Result<Arc<Shared>> {
-        let bells = device
-            .queue_sizes()
-            .iter()
-            .map(|_| EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))
-            .collect::<Result<Vec<_>, _>>()?;
+    /// [`Error::Events`] when the kernel has no more of them.
+    pub(crate) fn new(device: D) -> Result<Arc<Shared<D>>> {
+        let event = || EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+        let bells: io::Result<Vec<_>> = device.queue_sizes().iter().map(|_| event()).collect();
+        let failed = |source| Error::Events {
+            operation: "create an event",
+            source,
+        };
         Ok(Arc::new(Shared {
-            served: Mutex::new(Served { device, active: None }),
-            interrupt: Arc::new(Interrupt::new(line)),
-            bells: bells.into(),
-            started: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
+            interrupt: Arc::new(Interrupt::new().map_err(failed)?),
+            bells: bells.map_err(failed)?.into(),
+            started: event().map_err(failed)?,
+            served: Mutex::new(Served { active: None, device }),
         }))
     }
+}
 
+impl<D: Device + ?Sized> Shared<D> {
     /// What the driver rings, in the order of the queues.
     pub(crate) fn bells(&self) -> &[EventFd] {
         &self.bells
     }
 
-    pub(super) fn start(&self, active: Active) {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        served.active = Some(active);
+    /// What raises the device's interrupt.
+    pub(crate) fn line(&self) -> &EventFd {
+        self.interrupt.line()
+    }
+
+    pub(super) fn served(&self) -> MutexGuard<'_, Served<D>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn start(&self, memory: &GuestMemoryMmap, queues: Vec<Queue>) {
+        let (interrupt, bells) = (self.interrupt.clone(), self.bells.clone());
+        self.served().active = Some(Active::new(memory.clone(), queues, interrupt, bells));
         // Fails only when it has been told 2^64 times.
         let _ = self.started.write(1);
     }
 
     pub(super) fn stop(&self) {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.served();
         served.active = None;
         served.device.reset();
     }
 
+    /// Looks at the device, from any thread.
+    pub(crate) fn read<T>(&self, look: impl FnOnce(&D) -> T) -> T {
+        look(&self.served().device)
+    }
+}
+
+impl Shared {
     /// Lets the device do something; a guest that broke the rules loses it until the next reset.
     fn serve(&self, work: impl FnOnce(&mut dyn Device, Option<&mut Active>) -> Result<(), Malformed>) {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = self.served();
         let Served { device, active } = &mut *served;
-        if let Err(Malformed(_)) = work(device.as_mut(), active.as_mut()) {
+        if let Err(Malformed(_)) = work(device, active.as_mut()) {
             served.active = None;
             served.device.reset();
             self.interrupt.needs_reset();
@@ -85,10 +108,7 @@ const STARTED: u32 = u32::MAX;
 
 impl Endpoint {
     pub(crate) fn new(shared: Arc<Shared>) -> Endpoint {
-        let sources = {
-            let served = shared.served.lock().unwrap_or_else(PoisonError::into_inner);
-            served.device.sources()
-        };
+        let sources = shared.read(Device::sources);
         Endpoint { shared, sources }
     }
 

@@ -222,6 +222,33 @@ fn an_indirect_table_within_one_is_refused_and_a_single_one_served() {
 }
 
 #[test]
+fn a_table_longer_than_its_queue_is_refused() {
+    let table = BUFFERS + 0x1000;
+    let mut driver = Driver::start(Echo);
+    for (length, broken) in [(256_u16, false), (257, true)] {
+        for number in 0..length {
+            let last = number + 1 == length;
+            let descriptor = Descriptor {
+                at: BUFFERS,
+                length: 1,
+                flags: if last { 0 } else { NEXT },
+                next: number + 1,
+            };
+            driver.describe_at(table + 16 * u64::from(number), descriptor);
+        }
+        let outer = Descriptor {
+            at: table,
+            length: 16 * u32::from(length),
+            flags: INDIRECT,
+            next: 0,
+        };
+        driver.describe(0, 0, outer);
+        driver.offer(0, 0);
+        assert_eq!(driver.is_broken(), broken, "{length}");
+    }
+}
+
+#[test]
 fn an_index_further_than_the_ring_is_refused() {
     let mut driver = Driver::start(Echo);
     driver

@@ -16,13 +16,20 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Raises `line`, an irqfd, whenever there is something to say.
-    pub(crate) fn new(line: EventFd) -> Interrupt {
-        Interrupt {
-            line,
+    /// # Errors
+    ///
+    /// Those of `eventfd(2)`.
+    pub(crate) fn new() -> std::io::Result<Interrupt> {
+        Ok(Interrupt {
+            line: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
             status: AtomicU32::new(0),
             broken: AtomicBool::new(false),
-        }
+        })
+    }
+
+    /// Written to whenever there is something to say.
+    pub(crate) fn line(&self) -> &EventFd {
+        &self.line
     }
 
     /// Buffers were used.

@@ -9,7 +9,7 @@
 //! Features can be written before `FEATURES_OK` alone, queues between it and `DRIVER_OK` alone; what comes at another time
 //! is not heard. In particular no queue moves while the device runs (CVE-2026-5747).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER, VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FAILED,
@@ -20,7 +20,7 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
-use super::device::{Active, common_features};
+use super::device::common_features;
 use super::endpoint::Shared;
 use crate::bus::Registers;
 use crate::exit::Exit;
@@ -54,7 +54,7 @@ pub(crate) struct Transport {
 impl Transport {
     pub(crate) fn new(shared: Arc<Shared>, memory: GuestMemoryMmap) -> Transport {
         let (kind, offered, queues) = {
-            let served = shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+            let served = shared.served();
             let queues = served
                 .device
                 .queue_sizes()
@@ -218,12 +218,7 @@ impl Transport {
             let copy = Queue::try_from(queue.state()).expect("the state of a queue is one");
             running.push(copy);
         }
-        self.shared.start(Active {
-            memory: self.memory.clone(),
-            queues: running,
-            interrupt: self.shared.interrupt.clone(),
-            bells: self.shared.bells.clone(),
-        });
+        self.shared.start(&self.memory, running);
     }
 
     fn reset(&mut self) {
@@ -248,7 +243,7 @@ impl Registers for Transport {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         data.fill(0);
         if let Some(at) = offset.checked_sub(CONFIG) {
-            let served = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+            let served = self.shared.served();
             let config = served.device.config();
             let at = usize::try_from(at).expect("a page");
             if let Some(bytes) = config.get(at..) {
@@ -264,7 +259,7 @@ impl Registers for Transport {
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<Exit> {
         if let Some(at) = offset.checked_sub(CONFIG) {
-            let mut served = self.shared.served.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut served = self.shared.served();
             if self.status & VIRTIO_CONFIG_S_DRIVER != 0 {
                 served.device.write_config(at, data);
             }

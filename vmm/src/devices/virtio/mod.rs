@@ -16,8 +16,10 @@ pub(crate) mod device;
 pub(crate) mod endpoint;
 pub(crate) mod interrupt;
 pub(crate) mod mmio;
+pub(crate) mod rng;
 pub(crate) mod slots;
 pub(crate) mod throttle;
+mod used;
 
 #[cfg(test)]
 pub(crate) mod driver;

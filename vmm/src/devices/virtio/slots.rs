@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::device::Device;
 use super::endpoint::{Endpoint, Shared};
 use super::mmio::{MMIO_LEN, Transport};
 use crate::arch::x86_64::layout;
 use crate::bus::Bus;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::vm::Vm;
 
 /// Where `QueueNotify` lies among a device's registers.
@@ -17,15 +16,12 @@ const NOTIFY: u64 = virtio_bindings::virtio_mmio::VIRTIO_MMIO_QUEUE_NOTIFY as u6
 ///
 /// # Errors
 ///
-/// When KVM or the kernel has no more events.
-pub(crate) fn fill(devices: Vec<Box<dyn Device>>, vm: &Vm, mmio: &mut Bus) -> Result<Vec<Endpoint>> {
+/// When KVM has no more events.
+pub(crate) fn fill(devices: Vec<Arc<Shared>>, vm: &Vm, mmio: &mut Bus) -> Result<Vec<Endpoint>> {
     let mut endpoints = Vec::with_capacity(devices.len());
-    for (number, device) in devices.into_iter().enumerate() {
+    for (number, shared) in devices.into_iter().enumerate() {
         let (registers, irq) = layout::virtio(number);
-        let shared = Shared::new(device, vm.line(irq)?).map_err(|source| Error::Events {
-            operation: "create an event",
-            source,
-        })?;
+        vm.connect(shared.line(), irq)?;
         for (queue, bell) in (0..).zip(shared.bells()) {
             vm.bell(bell, registers + NOTIFY, queue)?;
         }
