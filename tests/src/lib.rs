@@ -17,7 +17,7 @@ pub mod vm;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
-pub use microvm::Microvms;
+pub use microvm::{Microvms, program_files};
 pub use network::Network;
 pub use patience::{HANG, eventually};
 pub use registry::Registry;

@@ -26,6 +26,8 @@ use crate::vcpu;
 pub fn run(machine: Machine, input: BorrowedFd<'_>) -> Result<Exit> {
     let mut events =
         EventManager::<Box<dyn MutEventSubscriber>>::new().map_err(failed("make an event loop"))?;
+    // Given up at the end of this function, whatever the processors' threads still hold.
+    let _sockets = machine.sockets;
     for endpoint in machine.endpoints {
         events.add_subscriber(Box::new(endpoint));
     }

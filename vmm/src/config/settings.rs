@@ -193,7 +193,6 @@ impl Settings {
             ),
             (drive(|drive| drive.socket.is_some()), "drives.socket"),
             (!self.network_interfaces.is_empty(), "network-interfaces"),
-            (self.vsock.is_some(), "vsock"),
             (self.balloon.is_some(), "balloon"),
             (self.cpu_config.is_some(), "cpu-config"),
             (self.logger.is_some(), "logger"),
