@@ -14,10 +14,11 @@ pub mod requirement;
 pub mod shim;
 pub mod terminal;
 pub mod vm;
+pub mod vmm_api;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
-pub use microvm::{Microvms, program_files};
+pub use microvm::Microvms;
 pub use network::Network;
 pub use patience::{HANG, eventually};
 pub use registry::Registry;
@@ -25,6 +26,7 @@ pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
 pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel, stock_modules};
+pub use vmm_api::VmmApi;
 
 use std::path::PathBuf;
 use std::process::Command;

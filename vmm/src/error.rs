@@ -53,6 +53,9 @@ pub enum Error {
     /// KVM lacks something a microVM needs.
     #[error("this host's KVM lacks {0}")]
     Lacking(&'static str),
+    /// The CPU template asks for something this host's KVM does not do.
+    #[error("cpu-config: this host's KVM lacks {0}")]
+    Template(String),
     /// A KVM call failed.
     #[error("cannot {operation}")]
     Kvm {
@@ -109,14 +112,6 @@ pub enum Error {
         /// The file or block device.
         path: PathBuf,
         /// Why.
-        source: io::Error,
-    },
-    /// The host's side of vsock cannot listen.
-    #[error("cannot listen for vsock on {} (is another microVM using it?)", path.display())]
-    Vsock {
-        /// Its socket.
-        path: PathBuf,
-        /// Why not.
         source: io::Error,
     },
     /// The event loop or a thread of it failed.

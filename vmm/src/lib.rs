@@ -15,10 +15,13 @@ pub mod run;
 
 pub mod api;
 pub mod control;
+pub mod logger;
+pub mod metrics;
 
 mod console;
 mod kvm;
 mod memory;
+mod processors;
 mod vcpu;
 mod vm;
 

@@ -1,59 +1,53 @@
-//! `berth-vmm`: one microVM from a configuration file, with Firecracker's flags.
+//! `berth-vmm`: one microVM, with Firecracker's flags, configuration file and API.
+
+mod arguments;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use berth_vmm::{Exit, boot, config::Config, run};
-use clap::Parser;
+use berth_vmm::api::Server;
+use berth_vmm::control::Controller;
+use berth_vmm::metrics::Metrics;
+use berth_vmm::{Exit, Result, logger, run};
 
-/// Runs one microVM
-#[derive(Debug, Parser)]
-#[command(name = "berth-vmm", version)]
-struct Arguments {
-    /// The configuration, in JSON
-    #[arg(long, value_name = "FILE")]
-    config_file: Option<PathBuf>,
-    /// Serve no API; the configuration file says everything
-    #[arg(long)]
-    no_api: bool,
-    /// Socket of the API (not supported yet: use --no-api with --config-file)
-    #[arg(long, value_name = "PATH")]
-    api_sock: Option<PathBuf>,
-}
+use arguments::Arguments;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
-        Err(e) => {
-            let _ = e.print();
-            return if e.use_stderr() {
-                Exit::BadArguments
-            } else {
-                Exit::PoweredOff
-            }
-            .into();
-        }
+        Err(exit) => return exit.into(),
     };
-    let Some(file) = arguments
-        .config_file
-        .filter(|_| arguments.no_api && arguments.api_sock.is_none())
-    else {
-        eprintln!("berth-vmm: the API is not supported yet: give --no-api and --config-file FILE");
-        return Exit::BadArguments.into();
-    };
-    match start(&file) {
+    match start(&arguments) {
         Ok(exit) => exit.into(),
         Err(e) => {
-            eprintln!("berth-vmm: {}", e.told());
+            let text = e.told();
+            log::error!("{text:?}");
+            eprintln!("berth-vmm: {text}");
             e.exit().into()
         }
     }
 }
 
-fn start(file: &std::path::Path) -> berth_vmm::Result<Exit> {
-    let config = Config::read(file)?;
-    let machine = boot::boot(&config, Box::new(io::stdout()))?;
-    run::run(machine, io::stdin().as_fd())
+fn start(arguments: &Arguments) -> Result<Exit> {
+    logger::start(&arguments.id);
+    if let Some(settings) = arguments.logger() {
+        logger::update(&settings)?;
+    }
+    let metrics = Arc::<Metrics>::default();
+    let mut controller = Controller::new(arguments.id.clone(), metrics.clone())?;
+    if let Some(settings) = arguments.metrics() {
+        controller.write_metrics(settings)?;
+    }
+    // Before the machine: a path that is taken is told at once.
+    let server = match arguments.socket() {
+        Some(path) => Some(Server::bind(path, arguments.http_api_max_payload_size)?),
+        None => None,
+    };
+    metrics.api_server.is_up(arguments.started());
+    if let Some(path) = &arguments.config_file {
+        controller.start_from(path)?;
+    }
+    run::run(controller, server, io::stdin().as_fd())
 }

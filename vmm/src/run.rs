@@ -1,78 +1,68 @@
-//! Lets a machine run: a thread for each processor, and one event loop for everything else.
+//! The event loop: the API, the console, the devices and the metrics, until the guest ends.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::mpsc;
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
-use vmm_sys_util::eventfd::EventFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
-use crate::boot::Machine;
+use crate::api::Server;
 use crate::console::{Console, RawTerminal};
+use crate::control::{Controller, Status};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::vcpu;
+use crate::metrics::PERIOD;
 
-/// Runs until the guest ends. `input` is the console's; at its end the guest goes on without. A terminal is raw meanwhile,
-/// and as before afterwards.
+/// Obeys the API on `server`, and runs the machine once it is started, until the guest ends. `input` is the console's; at its
+/// end the guest goes on without. A terminal is raw while the machine runs, and as before afterwards.
 ///
 /// The processors' threads are not stopped: the process is expected to end with the machine.
 ///
 /// # Errors
 ///
-/// [`Error::Events`] when a thread or the event loop cannot be made.
-pub fn run(machine: Machine, input: BorrowedFd<'_>) -> Result<Exit> {
+/// [`Error::Events`] and [`Error::Api`] when the event loop fails.
+pub fn run(controller: Controller, server: Option<Server>, input: BorrowedFd<'_>) -> Result<Exit> {
     let mut events =
         EventManager::<Box<dyn MutEventSubscriber>>::new().map_err(failed("make an event loop"))?;
-    // Given up at the end of this function, whatever the processors' threads still hold.
-    let _sockets = machine.sockets;
-    for endpoint in machine.endpoints {
-        events.add_subscriber(Box::new(endpoint));
-    }
-    let _raw = RawTerminal::enter(input);
-    let input = input
-        .try_clone_to_owned()
-        .map_err(failed("keep the console's input"))?;
-    events.add_subscriber(Box::new(Console::new(machine.serial, input)));
-    let ended = Rc::new(Cell::new(false));
-    let ending = eventfd()?;
-    let tell = ending.try_clone().map_err(failed("share an event"))?;
-    events.add_subscriber(Box::new(Ending {
-        event: ending,
-        ended: ended.clone(),
+    let control = Rc::new(RefCell::new(Control {
+        controller,
+        server,
+        minute: minute()?,
+        failed: None,
     }));
-
-    let (sender, exits) = mpsc::channel();
-    for (id, vcpu) in machine.vcpus.into_iter().enumerate() {
-        let (ports, mmio) = (machine.ports.clone(), machine.mmio.clone());
-        let sender = sender.clone();
-        let tell = tell.try_clone().map_err(failed("share an event"))?;
-        let vm = machine.vm.clone();
-        std::thread::Builder::new()
-            .name(format!("vcpu {id}"))
-            .spawn(move || {
-                // The first to end ends the machine; nobody listens to the others.
-                let _ = sender.send(vcpu::run(vcpu, &ports, &mmio));
-                // Fails only when it overflows, and then it has been told.
-                let _ = tell.write(1);
-                // Not before: an address given back while a processor runs would be the guest's still, whatever lies
-                // there next.
-                drop(vm);
-            })
-            .map_err(failed("start a processor's thread"))?;
-    }
-    while !ended.get() {
+    events.add_subscriber(Box::new(control.clone()));
+    let mut raw = None;
+    loop {
+        let mut now = control.borrow_mut();
+        if let Some(e) = now.failed.take() {
+            return Err(e);
+        }
+        if let Some(exit) = now.controller.ended() {
+            return Ok(exit);
+        }
+        if let Some(attached) = now.controller.take_attached() {
+            raw = raw.or_else(|| RawTerminal::enter(input));
+            let input = input
+                .try_clone_to_owned()
+                .map_err(failed("keep the console's input"))?;
+            events.add_subscriber(Box::new(Console::new(attached.serial, input)));
+            for endpoint in attached.endpoints {
+                events.add_subscriber(Box::new(endpoint));
+            }
+        }
+        if now.controller.status() == Status::Paused {
+            now.stand()?;
+            continue;
+        }
+        drop(now);
         events
             .run()
             .map_err(|e| failed("wait for events")(io::Error::other(e)))?;
     }
-    Ok(exits.try_recv().unwrap_or(Exit::Failed))
-}
-
-fn eventfd() -> Result<EventFd> {
-    EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(failed("create an event"))
 }
 
 fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(operation: &'static str) -> impl Fn(E) -> Error {
@@ -82,19 +72,87 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(operation: &'static
     }
 }
 
-/// Ends the event loop when a processor has ended.
-struct Ending {
-    event: EventFd,
-    ended: Rc<Cell<bool>>,
+/// Readable once a [`PERIOD`].
+fn minute() -> Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags);
+    let timer = timer.map_err(failed("make a timer"))?;
+    let period = Timespec {
+        tv_sec: PERIOD.as_secs().try_into().expect("a minute"),
+        tv_nsec: 0,
+    };
+    let every = Itimerspec {
+        it_interval: period,
+        it_value: period,
+    };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &every)
+        .map_err(failed("set a timer"))?;
+    Ok(timer)
 }
 
-impl MutEventSubscriber for Ending {
-    fn init(&mut self, ops: &mut EventOps) {
-        ops.add(Events::new(&self.event, EventSet::IN))
-            .expect("a fresh descriptor can be watched");
+/// What the loop does besides the machine.
+struct Control {
+    controller: Controller,
+    server: Option<Server>,
+    minute: OwnedFd,
+    failed: Option<Error>,
+}
+
+/// Its events: a client, a processor's end, a minute.
+const CLIENT: u32 = 0;
+const ENDED: u32 = 1;
+const MINUTE: u32 = 2;
+
+impl Control {
+    fn serve(&mut self) -> Result<()> {
+        let Control {
+            controller, server, ..
+        } = self;
+        match server {
+            Some(server) => server.on_event(&mut |request| controller.handle(request)),
+            None => Ok(()),
+        }
     }
 
-    fn process(&mut self, _events: Events, _ops: &mut EventOps) {
-        self.ended.set(true);
+    /// While the machine is paused only clients are heard: devices would change its memory. What happens to them meanwhile is
+    /// waiting when it goes on.
+    fn stand(&mut self) -> Result<()> {
+        if let Some(server) = &self.server {
+            match poll(&mut [PollFd::new(server, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(failed("wait for clients")(io::Error::from(e))),
+            }
+        }
+        self.serve()
+    }
+}
+
+impl MutEventSubscriber for Control {
+    fn init(&mut self, ops: &mut EventOps) {
+        let client = self
+            .server
+            .as_ref()
+            .map(|server| (server.as_fd().as_raw_fd(), CLIENT));
+        let others = [
+            (self.controller.ending().as_raw_fd(), ENDED),
+            (self.minute.as_raw_fd(), MINUTE),
+        ];
+        for (fd, what) in client.into_iter().chain(others) {
+            ops.add(Events::with_data_raw(fd, what, EventSet::IN))
+                .expect("a fresh descriptor can be watched");
+        }
+    }
+
+    fn process(&mut self, events: Events, _ops: &mut EventOps) {
+        match events.data() {
+            CLIENT => self.failed = self.serve().err(),
+            MINUTE => {
+                // How many minutes does not matter.
+                let _ = rustix::io::read(&self.minute, &mut [0; 8]);
+                self.controller.flush_metrics();
+            }
+            // The loop asks.
+            _ => {}
+        }
     }
 }

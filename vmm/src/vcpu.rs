@@ -1,26 +1,37 @@
 //! A virtual processor: a thread that runs guest code until the guest, or somebody else, ends it.
 
-use std::sync::Arc;
-
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use crate::bus::Bus;
 use crate::exit::Exit;
+use crate::processors::{Gate, Shared};
 
 /// Runs a vCPU until the machine ends. Blocks; meant for a thread of its own.
-pub(crate) fn run(mut vcpu: VcpuFd, ports: &Arc<Bus>, mmio: &Arc<Bus>) -> Exit {
+pub(crate) fn run(mut vcpu: VcpuFd, shared: &Shared, gate: &Gate) -> Exit {
+    let counts = &shared.metrics.vcpu;
     loop {
+        if gate.is_closed() {
+            finish(&mut vcpu);
+            gate.stand();
+        }
         let ended = match vcpu.run() {
             Ok(VcpuExit::IoIn(port, data)) => {
-                ports.read(port.into(), data);
+                counts.exit_io_in.inc();
+                shared.ports.read(port.into(), data);
                 None
             }
-            Ok(VcpuExit::IoOut(port, data)) => ports.write(port.into(), data),
+            Ok(VcpuExit::IoOut(port, data)) => {
+                counts.exit_io_out.inc();
+                shared.ports.write(port.into(), data)
+            }
             Ok(VcpuExit::MmioRead(address, data)) => {
-                mmio.read(address, data);
+                counts.exit_mmio_read.inc();
+                shared.mmio.read(address, data);
                 None
             }
-            Ok(VcpuExit::MmioWrite(address, data)) => mmio.write(address, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                counts.exit_mmio_write.inc();
+                shared.mmio.write(address, data)
+            }
             // A kernel that stops a processor for ever (`hlt` with interrupts off) is run by KVM itself; we see this only
             // without an interrupt controller in the kernel.
             Ok(VcpuExit::Hlt | VcpuExit::Intr) => None,
@@ -31,7 +42,22 @@ pub(crate) fn run(mut vcpu: VcpuFd, ports: &Arc<Bus>, mmio: &Arc<Bus>) -> Exit {
             Err(_) => Some(Exit::Crashed),
         };
         if let Some(exit) = ended {
+            if exit == Exit::Crashed {
+                counts.failures.inc();
+            }
             return exit;
         }
     }
+}
+
+/// Brings the processor to the end of the instruction it is in: the answer to its last exit is with it only after another
+/// `KVM_RUN` (Documentation/virt/kvm/api.rst, section 5). Then tells the guest that it stood, lest it take the pause for a
+/// processor that hangs.
+fn finish(vcpu: &mut VcpuFd) {
+    vcpu.set_kvm_immediate_exit(1);
+    // Returns at once, with EINTR.
+    let _ = vcpu.run();
+    vcpu.set_kvm_immediate_exit(0);
+    // Fails for a guest that does not use KVM's clock.
+    let _ = vcpu.kvmclock_ctrl();
 }

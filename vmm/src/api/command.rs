@@ -7,43 +7,77 @@ use serde_json::{Map, Value};
 use super::http::Request;
 use crate::config::{
     Balloon, BalloonChange, BalloonStatisticsChange, BootSource, CpuConfig, Drive, DriveChange, Entropy, Id,
-    Logger, MachineConfig, Metrics, NetworkInterface, NetworkInterfaceChange, NoId, SnapshotCreate,
+    Logger, MachineConfig, Metrics, Named, NetworkInterface, NetworkInterfaceChange, NoId, SnapshotCreate,
     SnapshotLoad, Vsock,
 };
 
 /// Something the API can be asked for.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // each is the request it is named after
 pub enum Command {
-    Describe,
-    Version,
-    GetConfig,
-    GetMachine,
-    GetBalloon,
-    GetBalloonStatistics,
-    PutBootSource(BootSource),
-    PutMachine(MachineConfig),
-    /// Fields of a [`MachineConfig`].
-    PatchMachine(Map<String, Value>),
-    PutCpu(CpuConfig),
-    PutDrive(Drive),
-    PatchDrive(DriveChange),
-    PutNetworkInterface(NetworkInterface),
-    PatchNetworkInterface(NetworkInterfaceChange),
-    PutVsock(Vsock),
-    PutEntropy(Entropy),
-    PutBalloon(Balloon),
-    PatchBalloon(BalloonChange),
-    PatchBalloonStatistics(BalloonStatisticsChange),
-    PutLogger(Logger),
-    PutMetrics(Metrics),
+    /// To tell something, at any time.
+    Tell(Question),
+    /// To take a part of the configuration, before the start.
+    Set(Setting),
+    /// To start the machine as configured.
     Start,
-    FlushMetrics,
-    SendCtrlAltDel,
-    Pause,
-    Resume,
-    CreateSnapshot(SnapshotCreate),
+    /// To make the machine from a snapshot instead.
     LoadSnapshot(SnapshotLoad),
+    /// To do something to the machine, after the start.
+    Act(Action),
+}
+
+/// What can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the paths they are named after
+pub enum Question {
+    Instance,
+    Version,
+    Config,
+    Machine,
+    Balloon,
+}
+
+/// A part of the configuration.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // the paths they are named after
+pub enum Setting {
+    BootSource(BootSource),
+    Machine(MachineConfig),
+    /// Some fields of a [`MachineConfig`].
+    MachineFields(Map<String, Value>),
+    Cpu(CpuConfig),
+    Drive(Drive),
+    NetworkInterface(NetworkInterface),
+    Vsock(Vsock),
+    Entropy(Entropy),
+    Balloon(Balloon),
+    Logger(Logger),
+    Metrics(Metrics),
+}
+
+/// What can be done to a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Let its processors stand.
+    Pause,
+    /// Let them go on.
+    Resume,
+    /// Press the three keys.
+    SendCtrlAltDel,
+    /// Write the counters.
+    FlushMetrics,
+    /// Give a disk other contents or limits.
+    ChangeDrive(DriveChange),
+    /// Give an interface other limits.
+    ChangeNetworkInterface(NetworkInterfaceChange),
+    /// Give the balloon another size.
+    ChangeBalloon(BalloonChange),
+    /// Ask the guest for statistics more or less often.
+    ChangeBalloonStatistics(BalloonStatisticsChange),
+    /// Tell the guest's statistics.
+    TellBalloonStatistics,
+    /// Write its state.
+    CreateSnapshot(SnapshotCreate),
 }
 
 /// Why a request is refused, in Firecracker's words where it has some: clients look for them.
@@ -84,7 +118,7 @@ pub enum Fault {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Action {
+struct ActionBody {
     action_type: ActionType,
 }
 
@@ -97,7 +131,7 @@ enum ActionType {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Vm {
+struct VmBody {
     state: VmState,
 }
 
@@ -134,9 +168,9 @@ impl Command {
     #[must_use]
     pub fn is_deprecated(&self) -> bool {
         match self {
-            Command::PutMachine(machine) => machine.cpu_template.is_some(),
-            Command::PatchMachine(change) => change.contains_key("cpu_template"),
-            Command::PutVsock(vsock) => vsock.vsock_id.is_some(),
+            Command::Set(Setting::Machine(machine)) => machine.cpu_template.is_some(),
+            Command::Set(Setting::MachineFields(fields)) => fields.contains_key("cpu_template"),
+            Command::Set(Setting::Vsock(vsock)) => vsock.vsock_id.is_some(),
             Command::LoadSnapshot(load) => load.mem_file_path.is_some() || load.enable_diff_snapshots,
             _ => false,
         }
@@ -145,70 +179,64 @@ impl Command {
 
 fn get(path: &[&str]) -> Result<Option<Command>, Fault> {
     Ok(Some(match path {
-        [""] => Command::Describe,
-        ["version"] => Command::Version,
-        ["vm", "config"] => Command::GetConfig,
-        ["machine-config"] => Command::GetMachine,
-        ["balloon"] => Command::GetBalloon,
-        ["balloon", "statistics"] => Command::GetBalloonStatistics,
+        [""] => Command::Tell(Question::Instance),
+        ["version"] => Command::Tell(Question::Version),
+        ["vm", "config"] => Command::Tell(Question::Config),
+        ["machine-config"] => Command::Tell(Question::Machine),
+        ["balloon"] => Command::Tell(Question::Balloon),
+        ["balloon", "statistics"] => Command::Act(Action::TellBalloonStatistics),
         _ => return absent(path).map(|()| None),
     }))
 }
 
 fn put(path: &[&str], body: &[u8]) -> Result<Option<Command>, Fault> {
-    Ok(Some(match path {
-        ["actions"] => match read::<Action>(body)?.action_type {
-            ActionType::InstanceStart => Command::Start,
-            ActionType::FlushMetrics => Command::FlushMetrics,
-            ActionType::SendCtrlAltDel => Command::SendCtrlAltDel,
-        },
-        ["boot-source"] => Command::PutBootSource(read(body)?),
-        ["machine-config"] => Command::PutMachine(read(body)?),
-        ["cpu-config"] => Command::PutCpu(read(body)?),
-        ["drives", id @ ..] => Command::PutDrive(named(id, body, |drive: &Drive| &drive.drive_id)?),
-        ["network-interfaces", id @ ..] => {
-            Command::PutNetworkInterface(named(id, body, |interface: &NetworkInterface| {
-                &interface.iface_id
-            })?)
+    Ok(Some(Command::Set(match path {
+        ["boot-source"] => Setting::BootSource(read(body)?),
+        ["machine-config"] => Setting::Machine(read(body)?),
+        ["cpu-config"] => Setting::Cpu(read(body)?),
+        ["drives", id @ ..] => Setting::Drive(named(id, body)?),
+        ["network-interfaces", id @ ..] => Setting::NetworkInterface(named(id, body)?),
+        ["vsock"] => Setting::Vsock(read(body)?),
+        ["entropy"] => Setting::Entropy(read(body)?),
+        ["balloon"] => Setting::Balloon(read(body)?),
+        ["logger"] => Setting::Logger(read(body)?),
+        ["metrics"] => Setting::Metrics(read(body)?),
+        ["actions"] => {
+            return Ok(Some(match read::<ActionBody>(body)?.action_type {
+                ActionType::InstanceStart => Command::Start,
+                ActionType::FlushMetrics => Command::Act(Action::FlushMetrics),
+                ActionType::SendCtrlAltDel => Command::Act(Action::SendCtrlAltDel),
+            }));
         }
-        ["vsock"] => Command::PutVsock(read(body)?),
-        ["entropy"] => Command::PutEntropy(read(body)?),
-        ["balloon"] => Command::PutBalloon(read(body)?),
-        ["logger"] => Command::PutLogger(read(body)?),
-        ["metrics"] => Command::PutMetrics(read(body)?),
-        ["snapshot", "create"] => Command::CreateSnapshot(read(body)?),
+        ["snapshot", "create"] => return Ok(Some(Command::Act(Action::CreateSnapshot(read(body)?)))),
         ["snapshot", "load"] => {
             let load: SnapshotLoad = read(body)?;
             load.memory().map_err(serde_json::Error::custom)?;
-            Command::LoadSnapshot(load)
+            return Ok(Some(Command::LoadSnapshot(load)));
         }
         _ => return absent(path).map(|()| None),
-    }))
+    })))
 }
 
 fn patch(path: &[&str], body: &[u8]) -> Result<Option<Command>, Fault> {
-    Ok(Some(match path {
+    Ok(Some(Command::Act(match path {
         ["machine-config"] => {
             let fields: Map<String, Value> = read(body)?;
             if fields.is_empty() {
                 return Err(Fault::NoBody("PATCH"));
             }
-            Command::PatchMachine(fields)
+            return Ok(Some(Command::Set(Setting::MachineFields(fields))));
         }
-        ["drives", id @ ..] => Command::PatchDrive(named(id, body, |change: &DriveChange| &change.drive_id)?),
-        ["network-interfaces", id @ ..] => {
-            Command::PatchNetworkInterface(named(id, body, |change: &NetworkInterfaceChange| {
-                &change.iface_id
-            })?)
-        }
-        ["balloon"] => Command::PatchBalloon(read(body)?),
-        ["balloon", "statistics"] => Command::PatchBalloonStatistics(read(body)?),
-        ["vm"] => match read::<Vm>(body)?.state {
-            VmState::Paused => Command::Pause,
-            VmState::Resumed => Command::Resume,
+        ["drives", id @ ..] => Action::ChangeDrive(named(id, body)?),
+        ["network-interfaces", id @ ..] => Action::ChangeNetworkInterface(named(id, body)?),
+        ["balloon"] => Action::ChangeBalloon(read(body)?),
+        ["balloon", "statistics"] => Action::ChangeBalloonStatistics(read(body)?),
+        ["vm"] => match read::<VmBody>(body)?.state {
+            VmState::Paused => Action::Pause,
+            VmState::Resumed => Action::Resume,
         },
         _ => return absent(path).map(|()| None),
-    }))
+    })))
 }
 
 /// Paths of Firecracker's that are refused by name.
@@ -230,7 +258,7 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
 }
 
 /// A body whose device the path names too.
-fn named<T: DeserializeOwned>(path: &[&str], body: &[u8], id: impl Fn(&T) -> &Id) -> Result<T, Fault> {
+fn named<T: DeserializeOwned + Named>(path: &[&str], body: &[u8]) -> Result<T, Fault> {
     let [name] = path else {
         return Err(if path.is_empty() {
             NoId::Empty
@@ -240,8 +268,8 @@ fn named<T: DeserializeOwned>(path: &[&str], body: &[u8], id: impl Fn(&T) -> &Id
         .into());
     };
     let name = Id::try_from((*name).to_owned())?;
-    let thing = read(body)?;
-    if *id(&thing) == name {
+    let thing: T = read(body)?;
+    if *thing.id() == name {
         Ok(thing)
     } else {
         Err(Fault::OtherId)

@@ -13,6 +13,6 @@ mod connection;
 mod http;
 mod server;
 
-pub use command::{Command, Fault};
+pub use command::{Action, Command, Fault, Question, Setting};
 pub use http::{Request, Response};
 pub use server::{BODY_MAX, Server};

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A custom CPU template.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,35 @@ pub struct CpuConfig {
     /// Changes of machine registers.
     #[serde(default)]
     pub msr_modifiers: Vec<MsrModifier>,
+}
+
+/// A template of the configuration file: written there, or in a file of its own that is named there, as in Firecracker's.
+pub(super) fn there_or_named<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<CpuConfig>, D::Error> {
+    struct Either;
+    impl<'de> Visitor<'de> for Either {
+        type Value = Option<CpuConfig>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a CPU template or the path of one")
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E: Error>(self, path: &str) -> Result<Self::Value, E> {
+            let cannot = |why: &dyn fmt::Display| E::custom(format_args!("CPU template {path}: {why}"));
+            let text = std::fs::read(path).map_err(|e| cannot(&e))?;
+            serde_json::from_slice(&text).map(Some).map_err(|e| cannot(&e))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            CpuConfig::deserialize(MapAccessDeserializer::new(map)).map(Some)
+        }
+    }
+    deserializer.deserialize_any(Either)
 }
 
 /// Changes of one CPUID leaf.
@@ -243,6 +274,20 @@ mod tests {
             [KvmCapability::NotNeeded(56), KvmCapability::Needed(171)]
         );
         assert_eq!(serde_json::to_string(&template).unwrap(), text);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &text).unwrap();
+        let named = |json: serde_json::Value| there_or_named(json);
+        assert_eq!(
+            named(file.path().to_str().into()).unwrap(),
+            Some(template.clone())
+        );
+        assert_eq!(
+            named(serde_json::from_str(&text).unwrap()).unwrap(),
+            Some(template)
+        );
+        assert_eq!(named(serde_json::Value::Null).unwrap(), None);
+        let error = named("/nowhere".into()).unwrap_err().to_string();
+        assert!(error.contains("CPU template /nowhere: No such file"), "{error}");
         let arm = r#"{"reg_modifiers": []}"#;
         let error = serde_json::from_str::<CpuConfig>(arm).unwrap_err().to_string();
         assert!(error.contains("reg_modifiers"), "{error}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, RateLimiter};
+use super::{Id, Named, RateLimiter};
 
 /// A disk of the guest's: a file or a block device of the host's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,4 +63,16 @@ pub struct DriveChange {
     pub path_on_host: Option<PathBuf>,
     /// New limits.
     pub rate_limiter: Option<RateLimiter>,
+}
+
+impl Named for Drive {
+    fn id(&self) -> &Id {
+        &self.drive_id
+    }
+}
+
+impl Named for DriveChange {
+    fn id(&self) -> &Id {
+        &self.drive_id
+    }
 }

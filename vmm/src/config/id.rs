@@ -20,6 +20,12 @@ pub enum NoId {
     Character,
 }
 
+/// Something that has an id.
+pub trait Named {
+    /// It.
+    fn id(&self) -> &Id;
+}
+
 impl Id {
     /// The text.
     #[must_use]

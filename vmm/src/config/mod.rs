@@ -33,7 +33,7 @@ pub use cpu::{
 };
 pub use drive::{CacheType, Drive, DriveChange, IoEngine};
 pub use entropy::Entropy;
-pub use id::{Id, NoId};
+pub use id::{Id, Named, NoId};
 pub use logger::{Level, Logger};
 pub use machine::{CpuTemplate, HugePages, MachineConfig, VCPUS_MAX};
 pub use metrics::Metrics;

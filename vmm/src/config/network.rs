@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Id, RateLimiter};
+use super::{Id, Named, RateLimiter};
 use crate::error::{Error, Result};
 
 /// The longest name of an interface on Linux (`IFNAMSIZ` without the closing zero).
@@ -40,6 +40,18 @@ pub struct NetworkInterfaceChange {
     pub rx_rate_limiter: Option<RateLimiter>,
     /// New limits of what the guest may send.
     pub tx_rate_limiter: Option<RateLimiter>,
+}
+
+impl Named for NetworkInterface {
+    fn id(&self) -> &Id {
+        &self.iface_id
+    }
+}
+
+impl Named for NetworkInterfaceChange {
+    fn id(&self) -> &Id {
+        &self.iface_id
+    }
 }
 
 impl NetworkInterface {

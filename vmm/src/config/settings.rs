@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, Entropy, HugePages, Id, IoEngine, Logger,
-    MachineConfig, Metrics, NetworkInterface, Vsock,
+    Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, Entropy, HugePages, IoEngine, Logger,
+    MachineConfig, Metrics, Named, NetworkInterface, Vsock,
 };
 use crate::error::{Error, Result};
 
@@ -21,6 +21,7 @@ pub struct Settings {
     #[serde(default)]
     pub machine_config: MachineConfig,
     /// What the processors say of themselves.
+    #[serde(default, deserialize_with = "super::cpu::there_or_named")]
     pub cpu_config: Option<CpuConfig>,
     /// Disks, the root device first.
     #[serde(default)]
@@ -91,7 +92,7 @@ impl Settings {
     ///
     /// Those of [`Settings::change`].
     pub fn put_drive(&mut self, drive: Drive) -> Result<()> {
-        self.change(|new| put(&mut new.drives, drive, |drive| &drive.drive_id))
+        self.change(|new| put(&mut new.drives, drive))
     }
 
     /// Adds a network interface, or replaces the one of its name.
@@ -100,11 +101,7 @@ impl Settings {
     ///
     /// Those of [`Settings::change`].
     pub fn put_network_interface(&mut self, interface: NetworkInterface) -> Result<()> {
-        self.change(|new| {
-            put(&mut new.network_interfaces, interface, |interface| {
-                &interface.iface_id
-            })
-        })
+        self.change(|new| put(&mut new.network_interfaces, interface))
     }
 
     /// Everything a machine needs.
@@ -193,10 +190,8 @@ impl Settings {
             ),
             (drive(|drive| drive.socket.is_some()), "drives.socket"),
             (!self.network_interfaces.is_empty(), "network-interfaces"),
+            (self.vsock.is_some(), "vsock"),
             (self.balloon.is_some(), "balloon"),
-            (self.cpu_config.is_some(), "cpu-config"),
-            (self.logger.is_some(), "logger"),
-            (self.metrics.is_some(), "metrics"),
             (self.mmds_config.is_some(), "mmds-config"),
             (!self.pmem.is_empty(), "pmem"),
             (self.memory_hotplug.is_some(), "memory-hotplug"),
@@ -215,8 +210,8 @@ impl Settings {
 }
 
 /// Replaces what has the same id, or adds it.
-fn put<T>(list: &mut Vec<T>, new: T, id: impl Fn(&T) -> &Id) {
-    match list.iter_mut().find(|old| id(old) == id(&new)) {
+fn put<T: Named>(list: &mut Vec<T>, new: T) {
+    match list.iter_mut().find(|old| old.id() == new.id()) {
         Some(old) => *old = new,
         None => list.push(new),
     }

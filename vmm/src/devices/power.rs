@@ -1,4 +1,4 @@
-//! The ways a guest ends itself: ACPI's sleep and reset registers, and the keyboard controller's reset line.
+//! The ways a guest ends itself by ACPI: its sleep and reset registers.
 
 use crate::bus::Registers;
 use crate::exit::Exit;
@@ -33,27 +33,6 @@ impl Registers for AcpiPower {
     }
 }
 
-/// The i8042 keyboard controller without a keyboard; ports 0x60 to 0x64.
-#[derive(Debug, Default)]
-pub(crate) struct KeyboardController;
-
-/// Length of its block of ports.
-pub(crate) const I8042_LEN: u64 = 5;
-
-const COMMAND_AT: u64 = 4;
-const PULSE_RESET: u8 = 0xfe;
-
-impl Registers for KeyboardController {
-    fn read(&mut self, _offset: u64, data: &mut [u8]) {
-        // Neither buffer full: a driver that wants to write a command need not wait.
-        data.fill(0);
-    }
-
-    fn write(&mut self, offset: u64, data: &[u8]) -> Option<Exit> {
-        (offset == COMMAND_AT && data == [PULSE_RESET]).then_some(Exit::Reset)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,8 +43,5 @@ mod tests {
         assert_eq!(AcpiPower.write(0, &[0x14]), None, "not enabled");
         assert_eq!(AcpiPower.write(0, &[0x24]), None, "another state");
         assert_eq!(AcpiPower.write(2, &[1]), Some(Exit::Reset));
-        assert_eq!(KeyboardController.write(4, &[0xfe]), Some(Exit::Reset));
-        assert_eq!(KeyboardController.write(0, &[0xfe]), None);
-        assert_eq!(KeyboardController.write(4, &[0xfe, 0]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, virtio devices, sleep and reset.
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -111,23 +111,10 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
         .map(|(name, uid)| aml::Device::new(name.as_str().into(), vec![&hid, uid]))
         .collect();
 
-    let ports = u8::try_from(SERIAL_LEN).expect("8 ports");
-    // An edge, as the line of a PC's COM1 is.
-    let line = aml::Interrupt::new(true, true, false, false, layout::SERIAL_IRQ);
-    let registers = aml::IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 0, ports);
-    let resources = aml::ResourceTemplate::new(vec![&line, &registers]);
-    let serial = [
-        aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501")),
-        aml::Name::new("_UID".into(), &aml::ZERO),
-        aml::Name::new("_CRS".into(), &resources),
-    ];
-    let com1 = aml::Device::new(
-        "COM1".into(),
-        serial.iter().map(|name| name as &dyn Aml).collect(),
-    );
-    let mut devices: Vec<&dyn Aml> = processors.iter().map(|p| p as &dyn Aml).collect();
-    devices.push(&com1);
+    let devices: Vec<&dyn Aml> = processors.iter().map(|p| p as &dyn Aml).collect();
     let mut body = bytes(&aml::Scope::new("_SB_".into(), devices));
+    body.extend(com1());
+    body.extend(keyboard());
     for number in 0..virtio {
         body.extend(virtio_device(number));
     }
@@ -137,6 +124,33 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     let mut table = Sdt::new(*b"DSDT", length, 6, OEM, OEM_TABLE, REVISION);
     table.append_slice(&body);
     table.as_slice().to_vec()
+}
+
+/// A PC's COM1.
+fn com1() -> Vec<u8> {
+    let ports = u8::try_from(SERIAL_LEN).expect("8 ports");
+    let registers = aml::IO::new(layout::SERIAL_PORT, layout::SERIAL_PORT, 0, ports);
+    pc_device("_SB_.COM1", "PNP0501", layout::SERIAL_IRQ, &[&registers])
+}
+
+/// A PC's keyboard: data port, then command port. Without it a kernel looks for the controller all the same, and finds
+/// its interrupt with nobody to say how it is wired.
+fn keyboard() -> Vec<u8> {
+    let [data, command] =
+        [layout::I8042_PORT, layout::I8042_PORT + 4].map(|port| aml::IO::new(port, port, 0, 1));
+    pc_device("_SB_.KBD0", "PNP0303", layout::KEYBOARD_IRQ, &[&data, &command])
+}
+
+/// A device of a PC, whose interrupt is an edge.
+fn pc_device(name: &str, id: &str, irq: u32, ports: &[&dyn Aml]) -> Vec<u8> {
+    let line = aml::Interrupt::new(true, true, false, false, irq);
+    let mut resources: Vec<&dyn Aml> = vec![&line];
+    resources.extend(ports);
+    let resources = aml::ResourceTemplate::new(resources);
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new(id));
+    let uid = aml::Name::new("_UID".into(), &aml::ZERO);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    bytes(&aml::Device::new(name.into(), vec![&hid, &uid, &resources]))
 }
 
 /// A virtio device as Linux finds it (drivers/virtio/virtio_mmio.c: `LNRO0005`).

@@ -58,8 +58,10 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 pub const SERIAL_PORT: u16 = 0x3f8;
 /// Its interrupt.
 pub const SERIAL_IRQ: u32 = 4;
-/// The keyboard controller's command port: its one use is the reset line.
+/// The keyboard controller.
 pub const I8042_PORT: u16 = 0x60;
+/// Its interrupt.
+pub const KEYBOARD_IRQ: u32 = 1;
 /// ACPI's sleep control and status (one port), then the reset register.
 pub const POWER_PORT: u16 = 0x600;
 

@@ -6,4 +6,5 @@ pub(crate) mod acpi;
 pub(crate) mod cpuid;
 pub(crate) mod registers;
 pub(crate) mod reset_vector;
+pub(crate) mod template;
 pub(crate) mod zero_page;

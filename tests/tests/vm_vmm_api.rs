@@ -1,0 +1,196 @@
+//! The API of berth-vmm with a machine that runs Debian's kernel, in the test VM. `vmm_api.rs` is what comes before a start.
+
+use std::path::Path;
+use std::time::Duration;
+
+use berth_tests::{Microvms, Need, VmmApi, eventually, require};
+use serde_json::Value;
+
+#[test]
+fn a_machine_of_the_apis_own() {
+    if !require(&[
+        Need::Root,
+        Need::Program("qemu-system-x86_64"),
+        Need::Program("busybox"),
+    ]) {
+        return;
+    }
+    let this = std::env::current_exe().expect("a running test has a path");
+    let files = vec![(this, "/t/deps/vm_vmm_api".into(), 0o755)];
+    let mut vms = Microvms::boot(&["virtio_mmio", "virtio_blk"], files);
+    let inside = "cd /t && TMPDIR=/t /t/deps/vm_vmm_api --ignored --nocapture --test-threads 1";
+    let output = vms.vm.run_for(inside, Duration::from_secs(900)).ok();
+    assert!(
+        output.contains(" passed") && !output.contains("skipped"),
+        "{output}"
+    );
+}
+
+const BOOT: &str = r#"{"kernel_image_path": "/t/vmlinuz", "initrd_path": "/t/initrd", "boot_args": "quiet console=ttyS0 panic=-1"}"#;
+const START: &str = r#"{"action_type": "InstanceStart"}"#;
+const KEYS: &str = r#"{"action_type": "SendCtrlAltDel"}"#;
+
+/// Bit 19 of ECX in leaf 1: SSE4.1.
+const NO_SSE4_1: &str = r#"{"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0,
+    "modifiers": [{"register": "ecx", "bitmap": "0bxxxxxxxxxxxx0xxxxxxxxxxxxxxxxxxx"}]}]}"#;
+
+fn says(vmm: &VmmApi, text: &str) {
+    let said = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually("the guest says it", || vmm.text("console").contains(text));
+    }));
+    let (console, log) = (vmm.text("console"), vmm.text("log"));
+    assert!(said.is_ok(), "no {text:?} in:\n{console}\n{log}");
+}
+
+/// Waits for the guest's shell. What is typed earlier is the serial driver's to lose.
+fn listens(vmm: &VmmApi) {
+    says(vmm, "guest-is-up");
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+fn pause(vmm: &VmmApi) {
+    vmm.done("PATCH", "/vm", r#"{"state": "Paused"}"#);
+    assert_eq!(vmm.ask("GET", "/", "").1["state"], "Paused");
+}
+
+fn resume(vmm: &VmmApi) {
+    vmm.done("PATCH", "/vm", r#"{"state": "Resumed"}"#);
+    assert_eq!(vmm.ask("GET", "/", "").1["state"], "Running");
+}
+
+fn last_metrics(vmm: &VmmApi) -> Value {
+    serde_json::from_str(vmm.text("metrics").lines().last().expect("a line")).expect("JSON")
+}
+
+#[test]
+#[ignore = "runs in the test VM"]
+fn http_calls_build_start_pause_and_end_a_machine() {
+    let mut vmm = VmmApi::start(Path::new("/t/berth-vmm"), &[]);
+    vmm.done("PUT", "/boot-source", BOOT);
+    vmm.done(
+        "PUT",
+        "/machine-config",
+        r#"{"vcpu_count": 4, "mem_size_mib": 192}"#,
+    );
+    std::fs::write("/t/disk", [b'd'; 4096]).unwrap();
+    let drive =
+        r#"{"drive_id": "data", "path_on_host": "/t/disk", "is_root_device": false, "is_read_only": true}"#;
+    vmm.done("PUT", "/drives/data", drive);
+    refuses_templates_the_host_cannot_do(&vmm);
+    vmm.done("PUT", "/cpu-config", "{}");
+    vmm.done("PUT", "/actions", START);
+    let late = vmm.refused(
+        "PUT",
+        "/machine-config",
+        r#"{"vcpu_count": 1, "mem_size_mib": 64}"#,
+    );
+    assert_eq!(
+        late,
+        "The requested operation is not supported after starting the microVM."
+    );
+    listens(&vmm);
+    vmm.type_at_console("echo cpus-$(nproc) disk-$(head -c 3 /dev/vda)\n");
+    says(&vmm, "cpus-4 disk-ddd");
+    counts_what_happens(&vmm);
+    stands_and_goes_on(&mut vmm);
+    // Three keys, pressed while nobody can read them.
+    pause(&vmm);
+    vmm.done("PUT", "/actions", KEYS);
+    assert!(
+        vmm.refused("PUT", "/actions", KEYS)
+            .contains("does not read its keyboard")
+    );
+    resume(&vmm);
+    assert_eq!(vmm.wait(), 3, "{}", vmm.text("console"));
+    assert!(!vmm.socket().exists());
+    let last = last_metrics(&vmm);
+    assert!(last["vcpu"]["exit_io_out"].as_u64() > Some(0), "{last}");
+}
+
+fn refuses_templates_the_host_cannot_do(vmm: &VmmApi) {
+    for (template, words) in [
+        (r#"{"kvm_capabilities": ["99999"]}"#, "KVM lacks capability 99999"),
+        (
+            r#"{"msr_modifiers": [{"addr": "0xdead", "bitmap": "0b1"}]}"#,
+            "KVM lacks machine register 0xdead",
+        ),
+        (
+            r#"{"cpuid_modifiers": [{"leaf": "0x77777777", "subleaf": "0x0", "flags": 0, "modifiers": []}]}"#,
+            "KVM lacks CPUID leaf 0x77777777 subleaf 0x0",
+        ),
+    ] {
+        vmm.done("PUT", "/cpu-config", template);
+        let said = vmm.refused("PUT", "/actions", START);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(vmm.ask("GET", "/", "").1["state"], "Not started");
+    }
+}
+
+fn counts_what_happens(vmm: &VmmApi) {
+    vmm.done("PUT", "/actions", r#"{"action_type": "FlushMetrics"}"#);
+    let line = last_metrics(vmm);
+    assert!(line["vcpu"]["exit_io_out"].as_u64() > Some(100), "{line}");
+    assert!(line["vcpu"]["exit_mmio_read"].as_u64() > Some(10), "{line}");
+    assert_eq!(line["put_api_requests"]["machine_cfg_count"], 2);
+    assert_eq!(line["put_api_requests"]["machine_cfg_fails"], 1);
+    assert_eq!(line["put_api_requests"]["drive_count"], 1);
+}
+
+fn stands_and_goes_on(vmm: &mut VmmApi) {
+    // A processor each, and one that talks.
+    let ticks = "n=0; while [ $n -lt 100 ]; do n=$((n+1)); echo tick-$n; sleep 0.05; done";
+    vmm.type_at_console(&format!(
+        "for n in 1 2 3; do while :; do :; done & done; {ticks}; kill %1 %2 %3\n"
+    ));
+    says(vmm, "tick-10\r");
+    pause(vmm);
+    pause(vmm);
+    let before = vmm.text("console");
+    assert!(!before.contains("tick-90"), "it was paused in between");
+    vmm.type_at_console("echo still-$((6*7))\n");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(vmm.text("console"), before, "it stands");
+    vmm.done("PUT", "/actions", r#"{"action_type": "FlushMetrics"}"#);
+    resume(vmm);
+    resume(vmm);
+    for _ in 0..100 {
+        pause(vmm);
+        resume(vmm);
+    }
+    // What was typed meanwhile is not lost.
+    says(vmm, "still-42");
+    let console = vmm.text("console");
+    let ticks: Vec<u32> = console
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("tick-")?.parse().ok())
+        .collect();
+    let all: Vec<u32> = (1..=100).collect();
+    assert_eq!(ticks, all, "no tick twice or never:\n{console}");
+    vmm.type_at_console("dmesg | grep -i -e lockup -e stall; echo quiet-$?\n");
+    says(vmm, "quiet-1");
+}
+
+#[test]
+#[ignore = "runs in the test VM"]
+fn a_configuration_file_starts_what_the_api_then_governs() {
+    let host = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+    assert!(host.contains(" sse4_1 ") && host.contains(" ssse3 "), "{host}");
+    std::fs::write("/t/template.json", NO_SSE4_1).unwrap();
+    let config = format!(
+        r#"{{"boot-source": {BOOT}, "machine-config": {{"vcpu_count": 1, "mem_size_mib": 192}},
+            "cpu-config": "/t/template.json", "logger": {{"level": "Debug"}}}}"#
+    );
+    std::fs::write("/t/file.json", config).unwrap();
+    let mut vmm = VmmApi::start(Path::new("/t/berth-vmm"), &["--config-file", "/t/file.json"]);
+    listens(&vmm);
+    let (_, said) = vmm.ask("GET", "/vm/config", "");
+    assert_eq!(said["cpu-config"]["cpuid_modifiers"][0]["leaf"], "0x1");
+    vmm.type_at_console(
+        "echo has-$(grep -m 1 ^flags /proc/cpuinfo | grep -o -w -e ssse3 -e sse4_1 | tr '\\n' -)end\n",
+    );
+    says(&vmm, "has-ssse3-end");
+    pause(&vmm);
+    resume(&vmm);
+    vmm.type_at_console("poweroff -f\n");
+    assert_eq!(vmm.wait(), 0);
+}

@@ -1,0 +1,409 @@
+//! What the API does: one microVM from its first setting to its end.
+//!
+//! ```text
+//!              InstanceStart              Paused
+//! not started ───────────────► running ◄──────────► paused
+//!   settings grow                        Resumed
+//! ```
+//!
+//! [`Status::allows`] says what can be asked for when; `settings.rs` does it before the start, `action.rs` after.
+
+mod action;
+mod settings;
+mod status;
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde::Serialize;
+use vmm_sys_util::eventfd::EventFd;
+
+pub use status::{Refusal, Status};
+
+use crate::api::{Command, Question, Request, Response};
+use crate::boot::{self, Machine};
+use crate::config::Settings;
+use crate::devices::keyboard::Keyboard;
+use crate::devices::serial::SerialPort;
+use crate::devices::virtio::endpoint::Endpoint;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::logger;
+use crate::metrics::{self, Metrics};
+use crate::processors::{Processors, Shared};
+
+/// Obeys the API.
+pub struct Controller {
+    id: String,
+    settings: Settings,
+    status: Status,
+    metrics: Arc<Metrics>,
+    writer: metrics::Writer,
+    running: Option<Running>,
+    /// Of a machine just started, until the event loop fetches them.
+    attached: Option<Attached>,
+    /// Written to when the machine ends.
+    ending: EventFd,
+}
+
+/// What a started machine can be reached by.
+struct Running {
+    processors: Processors,
+    keyboard: Arc<Mutex<Keyboard>>,
+}
+
+/// What the event loop has to serve for a started machine.
+pub(crate) struct Attached {
+    pub(crate) serial: Arc<Mutex<SerialPort>>,
+    pub(crate) endpoints: Vec<Endpoint>,
+}
+
+/// What `GET /` tells.
+#[derive(Serialize)]
+struct Instance<'a> {
+    id: &'a str,
+    state: Status,
+    vmm_version: &'static str,
+    app_name: &'static str,
+}
+
+/// What `GET /version` tells; clients of Firecracker look for this key.
+#[derive(Serialize)]
+struct Version {
+    firecracker_version: &'static str,
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Controller {
+    /// A microVM called `id` that is not started.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Events`] when the process has no descriptor left.
+    pub fn new(id: String, metrics: Arc<Metrics>) -> Result<Controller> {
+        let ending =
+            EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(|source| Error::Events {
+                operation: "create an event",
+                source,
+            })?;
+        Ok(Controller {
+            id,
+            settings: Settings::default(),
+            status: Status::NotStarted,
+            writer: metrics::Writer::new(metrics.clone()),
+            metrics,
+            running: None,
+            attached: None,
+            ending,
+        })
+    }
+
+    /// Does what a request asks for, and says how it went. Blocks as long as that takes: starting a machine reads its
+    /// kernel.
+    pub fn handle(&mut self, request: &Request) -> Response {
+        log::info!("the API received {}", described(request));
+        let response = self.obey(request).unwrap_or_else(|refusal| {
+            let text = refusal.to_string();
+            log::error!("it was refused: {text:?}");
+            Response::fault(&text)
+        });
+        let failed = response.is_fault();
+        self.metrics.request(&request.method, &request.path, failed);
+        response
+    }
+
+    fn obey(&mut self, request: &Request) -> Result<Response, Refusal> {
+        let command = Command::of(request)?;
+        self.status.allows(&command)?;
+        let deprecated = command.is_deprecated();
+        if deprecated {
+            log::warn!("{} names something that is deprecated", described(request));
+            self.metrics.deprecated_api.deprecated_http_api_calls.inc();
+        }
+        let response = match command {
+            Command::Tell(question) => self.tell(question)?,
+            Command::Set(setting) => {
+                self.set(setting)?;
+                Response::done()
+            }
+            Command::Start => {
+                self.start()?;
+                Response::done()
+            }
+            Command::LoadSnapshot(_) => return Err(Refusal::absent("snapshot/load")),
+            Command::Act(action) => {
+                self.act(action)?;
+                Response::done()
+            }
+        };
+        Ok(response.deprecated(deprecated))
+    }
+
+    fn tell(&self, question: Question) -> Result<Response, Refusal> {
+        Ok(match question {
+            Question::Instance => Response::json(&Instance {
+                id: &self.id,
+                state: self.status,
+                vmm_version: VERSION,
+                app_name: "berth-vmm",
+            }),
+            Question::Version => Response::json(&Version {
+                firecracker_version: VERSION,
+            }),
+            Question::Config => Response::json(&self.settings),
+            Question::Machine => Response::json(&self.settings.machine_config),
+            Question::Balloon => match &self.settings.balloon {
+                Some(balloon) => Response::json(balloon),
+                None => return Err(Refusal::NoDevice("balloon")),
+            },
+        })
+    }
+
+    /// Starts what a configuration file describes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Settings::read`] and of starting it.
+    pub fn start_from(&mut self, path: &Path) -> Result<()> {
+        let settings = Settings::read(path)?;
+        if let Some(change) = &settings.logger {
+            logger::update(change)?;
+        }
+        if let Some(metrics) = &settings.metrics {
+            self.writer.open(metrics)?;
+        }
+        self.settings = settings;
+        self.start()
+    }
+
+    /// Builds the machine and lets it run. One that cannot be built leaves the configuration as it is, to be put right.
+    fn start(&mut self) -> Result<()> {
+        let config = self.settings.complete()?;
+        let Machine {
+            vcpus,
+            ports,
+            mmio,
+            endpoints,
+            serial,
+            keyboard,
+            vm,
+        } = boot::boot(&config, Box::new(io::stdout()))?;
+        let shared = Shared {
+            ports,
+            mmio,
+            metrics: self.metrics.clone(),
+            _vm: vm,
+        };
+        let processors = Processors::start(vcpus, shared, &self.ending)?;
+        self.running = Some(Running { processors, keyboard });
+        self.attached = Some(Attached { serial, endpoints });
+        self.status = Status::Running;
+        log::info!("the microVM runs");
+        Ok(())
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// What a machine needs of the event loop that was started since the last time.
+    pub(crate) fn take_attached(&mut self) -> Option<Attached> {
+        self.attached.take()
+    }
+
+    /// Readable when the machine may have ended.
+    pub(crate) fn ending(&self) -> &EventFd {
+        &self.ending
+    }
+
+    /// How the machine ended, if it has. Then the counters are written for the last time.
+    pub(crate) fn ended(&self) -> Option<Exit> {
+        let exit = self.running.as_ref()?.processors.exit()?;
+        log::info!("the microVM has ended: {exit:?}");
+        self.flush_metrics();
+        Some(exit)
+    }
+
+    /// Writes the counters, because it is time to.
+    pub(crate) fn flush_metrics(&self) {
+        if let Err(e) = self.writer.flush() {
+            log::error!("{:?}", e.told());
+        }
+    }
+}
+
+/// A request for the log, in one line. Processor templates are long, and there only for those who look for a fault.
+fn described(request: &Request) -> String {
+    let Request { method, path, body } = request;
+    let body = String::from_utf8_lossy(body);
+    match path.as_str() {
+        _ if body.is_empty() => format!("{method:?} {path:?}"),
+        "/cpu-config" if !log::log_enabled!(log::Level::Debug) => {
+            format!("{method:?} {path:?} with a template")
+        }
+        _ => format!("{method:?} {path:?} with body {body:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(controller: &mut Controller, method: &str, path: &str, body: &str) -> Result<Response, String> {
+        let request = Request {
+            method: method.into(),
+            path: path.into(),
+            body: body.into(),
+        };
+        controller.obey(&request).map_err(|refusal| refusal.to_string())
+    }
+
+    fn controller() -> Controller {
+        Controller::new("one".into(), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn a_machine_is_configured_bit_by_bit() {
+        let mut controller = controller();
+        let here = tempfile::NamedTempFile::new().unwrap();
+        let path = here.path().display();
+        for (method, at, body) in [
+            (
+                "PUT",
+                "/boot-source",
+                format!(r#"{{"kernel_image_path": "{path}"}}"#),
+            ),
+            (
+                "PUT",
+                "/machine-config",
+                r#"{"vcpu_count": 2, "mem_size_mib": 256}"#.into(),
+            ),
+            ("PATCH", "/machine-config", r#"{"vcpu_count": 4}"#.into()),
+            (
+                "PUT",
+                "/drives/d",
+                format!(r#"{{"drive_id": "d", "path_on_host": "{path}", "is_root_device": true}}"#),
+            ),
+            ("PUT", "/vsock", r#"{"guest_cid": 3, "uds_path": "/v"}"#.into()),
+        ] {
+            assert_eq!(
+                ask(&mut controller, method, at, &body),
+                Ok(Response::done()),
+                "{at}"
+            );
+        }
+        let settings = controller.settings.clone();
+        assert_eq!(
+            (
+                settings.machine_config.vcpu_count,
+                settings.machine_config.mem_size_mib
+            ),
+            (4, 256)
+        );
+        assert_eq!(
+            ask(&mut controller, "GET", "/vm/config", ""),
+            Ok(Response::json(&settings))
+        );
+        let described = ask(&mut controller, "GET", "/", "").unwrap();
+        let described: serde_json::Value = serde_json::from_str(described.body().unwrap()).unwrap();
+        let expected = serde_json::json!({
+            "id": "one", "state": "Not started", "vmm_version": VERSION, "app_name": "berth-vmm",
+        });
+        assert_eq!(described, expected);
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing() {
+        let mut controller = controller();
+        let before = controller.settings.clone();
+        for (method, path, body, words) in [
+            (
+                "PUT",
+                "/boot-source",
+                r#"{"kernel_image_path": "/nowhere"}"#,
+                "No such file or directory",
+            ),
+            (
+                "PUT",
+                "/drives/d",
+                r#"{"drive_id": "d", "path_on_host": "/nowhere", "is_root_device": true}"#,
+                "drive d: /nowhere: No such file or directory",
+            ),
+            (
+                "PUT",
+                "/machine-config",
+                r#"{"vcpu_count": 0, "mem_size_mib": 1}"#,
+                "vcpu_count",
+            ),
+            (
+                "PATCH",
+                "/machine-config",
+                r#"{"cpus": 1}"#,
+                "unknown field `cpus`",
+            ),
+            ("GET", "/balloon", "", "No balloon device found."),
+            (
+                "PUT",
+                "/actions",
+                r#"{"action_type": "InstanceStart"}"#,
+                "boot-source",
+            ),
+            (
+                "PUT",
+                "/actions",
+                r#"{"action_type": "FlushMetrics"}"#,
+                "not supported before starting the microVM",
+            ),
+            (
+                "PATCH",
+                "/vm",
+                r#"{"state": "Paused"}"#,
+                "not supported before starting the microVM",
+            ),
+            (
+                "PATCH",
+                "/drives/d",
+                r#"{"drive_id": "d"}"#,
+                "not supported before starting the microVM",
+            ),
+        ] {
+            let error = ask(&mut controller, method, path, body).unwrap_err();
+            assert!(error.contains(words), "{method} {path}: {error}");
+        }
+        assert_eq!(controller.settings, before);
+        controller.status = Status::Running;
+        let late = r#"{"vcpu_count": 1, "mem_size_mib": 1}"#;
+        let error = ask(&mut controller, "PUT", "/machine-config", late).unwrap_err();
+        assert_eq!(
+            error,
+            "The requested operation is not supported after starting the microVM."
+        );
+    }
+
+    #[test]
+    fn the_last_template_wins_and_is_warned_of() {
+        let mut controller = controller();
+        ask(&mut controller, "PUT", "/cpu-config", "{}").unwrap();
+        let old = ask(
+            &mut controller,
+            "PATCH",
+            "/machine-config",
+            r#"{"cpu_template": "None"}"#,
+        );
+        assert_eq!(old, Ok(Response::done().deprecated(true)));
+        assert_eq!(controller.settings.cpu_config, None);
+        let plain = ask(
+            &mut controller,
+            "PATCH",
+            "/machine-config",
+            r#"{"vcpu_count": 2}"#,
+        );
+        assert_eq!(plain, Ok(Response::done()));
+        ask(&mut controller, "PUT", "/cpu-config", "{}").unwrap();
+        assert_eq!(controller.settings.machine_config.cpu_template, None);
+    }
+}

@@ -1,0 +1,211 @@
+//! The virtual processors of a running machine: a thread each, which can be made to stand.
+//!
+//! ```text
+//! pause:  gate closed ─► signal ─► KVM_RUN returns, or the exit it was in is finished ─► the thread stands at the gate
+//! resume: gate open ───► all go on where they were
+//! ```
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kvm_ioctls::VcpuFd;
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::bus::Bus;
+use crate::error::{Error, Result};
+use crate::exit::Exit;
+use crate::metrics::Metrics;
+use crate::vcpu;
+use crate::vm::Vm;
+
+/// A signal that comes before `KVM_RUN` and after the look at the gate is lost; after this it is sent again.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// What a machine's processors have in common.
+pub(crate) struct Shared {
+    pub(crate) ports: Arc<Bus>,
+    pub(crate) mmio: Arc<Bus>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Keeps guest memory mapped: an address given back while a processor runs would be the guest's still, whatever lies
+    /// there next.
+    pub(crate) _vm: Arc<Vm>,
+}
+
+/// The threads, of which the first to end ends the machine.
+pub(crate) struct Processors {
+    threads: Vec<JoinHandle<()>>,
+    gate: Arc<Gate>,
+    exits: mpsc::Receiver<Exit>,
+}
+
+impl Processors {
+    /// Lets them run. `ended` is written to when the machine has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Events`] when there are no more threads to be had; those that were started go on, and the machine is
+    /// expected to be given up.
+    pub(crate) fn start(vcpus: Vec<VcpuFd>, shared: Shared, ended: &EventFd) -> Result<Processors> {
+        let failed = |operation| move |source: io::Error| Error::Events { operation, source };
+        register_signal_handler(SIGRTMIN(), on_kick)
+            .map_err(|e| failed("handle the signal that pauses processors")(e.into()))?;
+        let shared = Arc::new(shared);
+        let gate = Arc::new(Gate::default());
+        let (sender, exits) = mpsc::channel();
+        let mut threads = Vec::with_capacity(vcpus.len());
+        for (id, vcpu) in vcpus.into_iter().enumerate() {
+            let (shared, gate, sender) = (shared.clone(), gate.clone(), sender.clone());
+            let ended = ended.try_clone().map_err(failed("share an event"))?;
+            let thread = std::thread::Builder::new()
+                .name(format!("vcpu {id}"))
+                .spawn(move || {
+                    let exit = vcpu::run(vcpu, &shared, &gate);
+                    // The first to end ends the machine; nobody listens to the others.
+                    let _ = sender.send(exit);
+                    // Fails only when it overflows, and then it has been told.
+                    let _ = ended.write(1);
+                    gate.leave();
+                })
+                .map_err(failed("start a processor's thread"))?;
+            threads.push(thread);
+        }
+        Ok(Processors { threads, gate, exits })
+    }
+
+    /// How the machine ended, if it has.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        match self.exits.try_recv() {
+            Ok(exit) => Some(exit),
+            Err(mpsc::TryRecvError::Empty) => None,
+            // Threads that went without a word panicked.
+            Err(mpsc::TryRecvError::Disconnected) => Some(Exit::Failed),
+        }
+    }
+
+    /// Waits until all stand. What they were doing is done, and they touch neither memory nor devices.
+    pub(crate) fn pause(&self) {
+        self.gate.close(self.threads.len(), || {
+            for thread in &self.threads {
+                // Fails for one that has ended, which stands for good.
+                let _ = thread.kill(SIGRTMIN());
+            }
+        });
+    }
+
+    /// Lets them go on.
+    pub(crate) fn resume(&self) {
+        self.gate.open();
+    }
+}
+
+/// The signal's work is done when it interrupts a system call.
+extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Where processors stand while the machine is paused.
+#[derive(Default)]
+pub(crate) struct Gate {
+    /// Read by processors between two exits: no lock.
+    closed: AtomicBool,
+    count: Mutex<Count>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Count {
+    /// Threads at the gate.
+    standing: usize,
+    /// Threads that have ended.
+    gone: usize,
+}
+
+impl Gate {
+    /// Whether a processor is to finish what it does, and stand.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Stands until the gate opens.
+    pub(crate) fn stand(&self) {
+        let mut count = self.count();
+        count.standing += 1;
+        self.changed.notify_all();
+        while self.is_closed() {
+            count = self.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        count.standing -= 1;
+    }
+
+    /// A thread ends.
+    fn leave(&self) {
+        self.count().gone += 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits until all of so many threads stand or have ended; `kick` makes them look.
+    fn close(&self, threads: usize, kick: impl Fn()) {
+        self.closed.store(true, Ordering::Release);
+        let mut count = self.count();
+        while count.standing + count.gone < threads {
+            kick();
+            let waited = self.changed.wait_timeout(count, AGAIN);
+            count = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn open(&self) {
+        // Under the lock: a thread that looked and found it closed waits by the time it hears of this.
+        let count = self.count();
+        self.closed.store(false, Ordering::Release);
+        drop(count);
+        self.changed.notify_all();
+    }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn who_stands_does_nothing_until_the_gate_opens() {
+        let gate = Arc::new(Gate::default());
+        let steps: Arc<[AtomicU64; 3]> = Arc::default();
+        let over = Arc::new(AtomicBool::new(false));
+        let threads: Vec<_> = (0..3)
+            .map(|id| {
+                let (gate, steps, over) = (gate.clone(), steps.clone(), over.clone());
+                std::thread::spawn(move || {
+                    while !over.load(Ordering::SeqCst) {
+                        if gate.is_closed() {
+                            gate.stand();
+                        }
+                        steps[id].fetch_add(1, Ordering::SeqCst);
+                    }
+                    gate.leave();
+                })
+            })
+            .collect();
+        let now = || steps.each_ref().map(|step| step.load(Ordering::SeqCst));
+        for _ in 0..500 {
+            gate.close(3, || {});
+            let before = now();
+            std::thread::yield_now();
+            assert_eq!(now(), before);
+            gate.open();
+        }
+        over.store(true, Ordering::SeqCst);
+        // Who ends needs not be waited for.
+        gate.close(3, || {});
+        gate.open();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        gate.close(3, || {});
+    }
+}
