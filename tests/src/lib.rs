@@ -18,7 +18,7 @@ pub mod vmm_api;
 
 pub use berth::{Berth, Output};
 pub use bundle::Bundle;
-pub use microvm::Microvms;
+pub use microvm::{Microvms, program_files};
 pub use network::Network;
 pub use patience::{HANG, eventually};
 pub use registry::Registry;

@@ -61,13 +61,36 @@ impl Microvms {
         self.vm.run_for(
             &format!(
                 "echo '{config}' >/t/vm.json; rm -f /t/in; mkfifo /t/in
-                 timeout 90 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
+                 timeout 170 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
                  exec 3>/t/in
                  while kill -0 $pid 2>/dev/null && ! grep -q guest-is-up /t/out; do sleep 0.1; done
                  sleep 1; printf '{typed}' >&3
                  wait $pid; code=$?; exec 3>&-; cat /t/out; exit $code"
             ),
-            Duration::from_secs(180),
+            Duration::from_secs(300),
         )
     }
+}
+
+/// A dynamically linked program of this host's with its libraries, as files of a directory in the test VM that becomes
+/// somebody's root.
+///
+/// # Panics
+///
+/// When there is no such program.
+#[must_use]
+pub fn program_files(path: &str, root: &str) -> Vec<(PathBuf, String, u32)> {
+    let output = std::process::Command::new("ldd").arg(path).output().expect("ldd");
+    let output = String::from_utf8(output.stdout).expect("ldd speaks UTF-8");
+    let libraries = output
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(|word| word.trim_end_matches(':').to_owned());
+    std::iter::once(path.to_owned())
+        .chain(libraries)
+        .map(|file| {
+            let from = PathBuf::from(&file).canonicalize().expect("a library is there");
+            (from, format!("{root}{file}"), 0o755)
+        })
+        .collect()
 }

@@ -1,25 +1,25 @@
 //! The recipe: a configuration becomes a machine that only has to be let run.
 
+mod devices;
+
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::arch::x86_64::{acpi, cpuid, layout, registers, reset_vector, template, zero_page};
 use crate::bus::Bus;
-use crate::config::{CacheType, Config, Drive};
+use crate::config::Config;
 use crate::devices::keyboard::{I8042_LEN, Keyboard};
 use crate::devices::power::{AcpiPower, POWER_LEN};
 use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
-use crate::devices::virtio::block::{Block, Disk};
-use crate::devices::virtio::endpoint::{Endpoint, Shared};
-use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::endpoint::Endpoint;
 use crate::devices::virtio::slots;
-use crate::devices::virtio::throttle::Throttle;
+use crate::devices::virtio::vsock::SocketFile;
 use crate::error::{Error, Result};
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
+use devices::Devices;
 
 /// A machine whose processors stand at their first instruction.
 pub struct Machine {
@@ -27,6 +27,8 @@ pub struct Machine {
     pub(crate) ports: Arc<Bus>,
     pub(crate) mmio: Arc<Bus>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Names that go with the machine.
+    pub(crate) sockets: Vec<SocketFile>,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     pub(crate) keyboard: Arc<Mutex<Keyboard>>,
     /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
@@ -42,7 +44,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    let devices = devices(config)?;
+    let Devices { devices, sockets } = Devices::of(config)?;
     acpi::write(&memory, config.vcpus, devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
@@ -87,51 +89,11 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         ports: Arc::new(ports),
         mmio: Arc::new(mmio),
         endpoints,
+        sockets,
         serial,
         keyboard,
         vm: Arc::new(vm),
     })
-}
-
-/// The virtio devices, in the order in which the guest finds them: its kernel names disks in that order.
-fn devices(config: &Config) -> Result<Vec<Arc<Shared>>> {
-    let mut devices: Vec<Arc<Shared>> = Vec::new();
-    for drive in &config.drives {
-        devices.push(Shared::new(disk(drive)?)?);
-    }
-    if let Some(entropy) = &config.entropy {
-        let throttle =
-            Throttle::new(entropy.rate_limiter, Instant::now()).map_err(|source| Error::Events {
-                operation: "create a timer",
-                source,
-            })?;
-        devices.push(Shared::new(Rng::new(throttle))?);
-    }
-    if devices.len() > layout::VIRTIO_MAX {
-        return Err(Error::Invalid {
-            field: "drives",
-            why: format!("there is room for {} devices", layout::VIRTIO_MAX),
-        });
-    }
-    Ok(devices)
-}
-
-fn disk(drive: &Drive) -> Result<Block> {
-    let cannot = |source| Error::Drive {
-        id: drive.drive_id.to_string(),
-        path: drive.path_on_host.clone(),
-        source,
-    };
-    let flushes = drive.cache_type == CacheType::Writeback;
-    let disk = Disk::open(
-        &drive.path_on_host,
-        drive.drive_id.as_str(),
-        drive.is_read_only,
-        flushes,
-    )
-    .map_err(cannot)?;
-    let throttle = Throttle::new(drive.rate_limiter, Instant::now()).map_err(cannot)?;
-    Ok(Block::new(disk, throttle))
 }
 
 /// Kernel, initial file system, command line and the page that names them; the kernel's entry.

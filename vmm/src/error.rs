@@ -114,6 +114,14 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The host's side of vsock cannot listen.
+    #[error("cannot listen for vsock on {} (is another microVM using it?)", path.display())]
+    Vsock {
+        /// Its socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The event loop or a thread of it failed.
     #[error("cannot {operation}")]
     Events {

@@ -190,7 +190,6 @@ impl Settings {
             ),
             (drive(|drive| drive.socket.is_some()), "drives.socket"),
             (!self.network_interfaces.is_empty(), "network-interfaces"),
-            (self.vsock.is_some(), "vsock"),
             (self.balloon.is_some(), "balloon"),
             (self.mmds_config.is_some(), "mmds-config"),
             (!self.pmem.is_empty(), "pmem"),

@@ -27,6 +27,7 @@ use crate::config::Settings;
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::endpoint::Endpoint;
+use crate::devices::virtio::vsock::SocketFile;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::logger;
@@ -51,6 +52,8 @@ pub struct Controller {
 struct Running {
     processors: Processors,
     keyboard: Arc<Mutex<Keyboard>>,
+    /// Given up with this, whatever the processors' threads still hold.
+    _sockets: Vec<SocketFile>,
 }
 
 /// What the event loop has to serve for a started machine.
@@ -186,6 +189,7 @@ impl Controller {
             ports,
             mmio,
             endpoints,
+            sockets,
             serial,
             keyboard,
             vm,
@@ -197,7 +201,11 @@ impl Controller {
             _vm: vm,
         };
         let processors = Processors::start(vcpus, shared, &self.ending)?;
-        self.running = Some(Running { processors, keyboard });
+        self.running = Some(Running {
+            processors,
+            keyboard,
+            _sockets: sockets,
+        });
         self.attached = Some(Attached { serial, endpoints });
         self.status = Status::Running;
         log::info!("the microVM runs");

@@ -20,6 +20,7 @@ pub(crate) mod rng;
 pub(crate) mod slots;
 pub(crate) mod throttle;
 mod used;
+pub(crate) mod vsock;
 
 #[cfg(test)]
 pub(crate) mod driver;
