@@ -26,12 +26,12 @@ struct Registries {
     mirrors: BTreeMap<String, Vec<String>>,
 }
 
-/// Reads the file.
-pub fn load(path: &Path) -> Result<registry::Config> {
+/// Reads the file, which may be absent unless `is_asked_for`.
+pub fn load(path: &Path, is_asked_for: bool) -> Result<registry::Config> {
     let file = match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map_err(|e| Failure::new(format!("configuration {}: {e}", path.display())))?,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => File::default(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !is_asked_for => File::default(),
         Err(e) => {
             return Err(Failure::new(format!(
                 "read configuration {}: {e}",

@@ -19,12 +19,10 @@ use crate::printer::parse_duration;
 
 #[derive(Debug, Args)]
 pub struct ContainerArgs {
-    /// Image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Command and arguments
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// Image, then the command to run in place of the image's own, and its arguments
+    // One argument: what follows the image is the command's, also what looks like a flag of ours.
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub words: Vec<String>,
     /// Name of the container
     #[arg(long)]
     pub name: Option<ContainerName>,
@@ -275,6 +273,11 @@ impl From<ResourceArgs> for Resources {
 }
 
 impl ContainerArgs {
+    /// The image's name.
+    pub fn image(&self) -> &str {
+        &self.words[0]
+    }
+
     /// What the engine is asked for.
     pub fn into_request(self, auto_remove: bool, detach: bool) -> Result<CreateRequest> {
         let log = log_config(self.log_driver.as_deref(), &self.log_opt)?;
@@ -308,10 +311,11 @@ impl ContainerArgs {
             );
         }
         labels.extend(self.label.iter().map(|line| pair_or_key(line)));
+        let mut words = self.words.into_iter();
         Ok(CreateRequest {
-            image: self.image,
+            image: words.next().expect("clap requires the image"),
             name: self.name,
-            command: self.command,
+            command: words.collect(),
             entrypoint: self.entrypoint.map(|program| vec![program]),
             env,
             labels,

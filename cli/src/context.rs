@@ -20,6 +20,8 @@ pub struct Context {
     pub state: PathBuf,
     /// `--config`.
     pub config: PathBuf,
+    /// Whether the user named it: then it must be there.
+    pub config_is_asked_for: bool,
 }
 
 impl Context {
@@ -38,7 +40,9 @@ impl Context {
 
     /// As [`Context::images`], for verbs that talk to registries.
     pub fn registries(&self) -> Result<Images> {
-        Ok(self.images()?.with_registry(config::load(&self.config)?))
+        Ok(self
+            .images()?
+            .with_registry(config::load(&self.config, self.config_is_asked_for)?))
     }
 
     /// Named volumes.

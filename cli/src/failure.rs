@@ -53,6 +53,15 @@ impl Failure {
         self
     }
 
+    /// The same, saying first what was attempted on what, unless it names that object already.
+    pub fn during(mut self, operation: &str, object: impl fmt::Display) -> Failure {
+        let object = object.to_string();
+        if !self.messages.is_empty() && !self.messages.iter().any(|said| said.contains(&object)) {
+            self.messages.insert(0, format!("{operation} {object}"));
+        }
+        self
+    }
+
     /// Prints it and says how to end.
     pub fn report(&self) -> Exit {
         if !self.messages.is_empty() {

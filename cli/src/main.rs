@@ -18,8 +18,10 @@ mod environment;
 mod exit;
 mod failure;
 mod filter;
+mod output;
 mod printer;
 mod progress;
+mod switch;
 mod template;
 mod verbs;
 

@@ -29,19 +29,17 @@ impl Verb {
     }
 
     pub fn command(&self, full: bool) -> Command {
-        let command = Command::new(self.name)
-            .about(self.about)
-            .aliases(self.aliases.iter().copied());
+        let mut command = Command::new(self.name).aliases(self.aliases.iter().copied());
         if full {
             // -h is docker's --hostname; help is --help alone.
             let help = Arg::new("help")
                 .long("help")
                 .action(clap::ArgAction::Help)
                 .help("Print help");
-            (self.flags)(command.disable_help_flag(true).arg(help))
-        } else {
-            command
+            command = (self.flags)(command.disable_help_flag(true).arg(help)).args_override_self(true);
         }
+        // Last: the doc comment of a group of flags would stand there instead.
+        command.about(self.about)
     }
 }
 

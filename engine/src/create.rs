@@ -220,7 +220,7 @@ fn resolve(
         stop_timeout: request
             .stop_timeout
             .or(image.stop_timeout.and_then(|s| i64::try_from(s).ok())),
-        healthcheck: healthcheck(request, image),
+        healthcheck: healthcheck(request, image)?,
         seccomp,
         host,
     })
@@ -290,9 +290,12 @@ pub(crate) fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
     env
 }
 
-fn healthcheck(request: &CreateRequest, image: &RunConfig) -> Option<Healthcheck> {
+fn healthcheck(request: &CreateRequest, image: &RunConfig) -> Result<Option<Healthcheck>> {
     if request.no_healthcheck {
-        return None;
+        return Ok(None);
+    }
+    if let Some(user) = &request.healthcheck {
+        user.check()?;
     }
     let nanos = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(Duration::from_nanos);
     let base = image.healthcheck.as_ref().map(|h| Healthcheck {
@@ -303,7 +306,7 @@ fn healthcheck(request: &CreateRequest, image: &RunConfig) -> Option<Healthcheck
         start_interval: nanos(h.start_interval),
         retries: u32::try_from(h.retries).ok(),
     });
-    match (&request.healthcheck, base) {
+    Ok(match (&request.healthcheck, base) {
         (None, base) => base,
         (Some(user), None) => Some(user.clone()),
         (Some(user), Some(base)) => Some(Healthcheck {
@@ -318,7 +321,7 @@ fn healthcheck(request: &CreateRequest, image: &RunConfig) -> Option<Healthcheck
             start_interval: user.start_interval.or(base.start_interval),
             retries: user.retries.or(base.retries),
         }),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -123,6 +123,8 @@ fn image(error: &berth_images::Error) -> Option<String> {
         E::InUse { container, .. } => {
             format!("remove the container first with `berth rm {container}`, or use --force")
         }
+        E::NoArchive => "a tar of a root filesystem is brought in with `berth import`".into(),
+        E::SeveralNames(_) => "name the one to remove, or remove all of them with --force".into(),
         E::NoPlatform { .. } => "choose one of those with --platform".into(),
         E::MissingBlob(_) | E::MissingLayer { .. } => "pull or load the image again".into(),
         _ => return None,
@@ -142,6 +144,9 @@ fn registry(error: &Registry) -> Option<String> {
             "check the name of the registry and the way to it; one without TLS must be listed as insecure in the file of \
              --config"
                 .into()
+        }
+        Registry::Transport { source, .. } if source.is_connect() => {
+            "check the name and port of the registry, and that it runs".into()
         }
         Registry::Transport { .. } | Registry::Stalled { .. } | Registry::Truncated { .. } => {
             "try again: what has come so far is kept".into()

@@ -80,7 +80,7 @@ pub enum Error {
         container: String,
     },
     /// An image id has several names.
-    #[error("image {0} has several names; remove them one by one, or use force")]
+    #[error("image {0} has several names")]
     SeveralNames(String),
     /// More or fewer bytes than the descriptor says.
     #[error("blob {digest} has {received} bytes where its descriptor says {expected}")]
@@ -168,6 +168,9 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// What should hold images holds neither form of them.
+    #[error("not an image archive: neither manifest.json nor index.json is in it")]
+    NoArchive,
     /// Reading or writing an archive failed.
     #[error("{operation} archive")]
     ArchiveStream {

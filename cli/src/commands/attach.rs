@@ -15,8 +15,8 @@ pub struct Attach {
     /// Do not forward standard input
     #[arg(long)]
     no_stdin: bool,
-    /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Pass signals on to the container: on unless --sig-proxy=false
+    #[arg(long, default_value_t = true)]
     sig_proxy: bool,
     /// Container
     container: String,

@@ -9,6 +9,7 @@ use crate::failure::Result;
 use crate::printer;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "berth create [OPTIONS] <IMAGE> [COMMAND]...")]
 pub struct Create {
     /// Remove the container when it ends
     #[arg(long)]
@@ -41,7 +42,7 @@ pub fn make(
         )));
     }
     super::pull::ensure(
-        &args.image,
+        args.image(),
         &args.pull,
         args.platform.as_ref(),
         args.quiet,

@@ -37,11 +37,10 @@ pub struct Exec {
     /// Working directory
     #[arg(short, long)]
     workdir: Option<String>,
-    /// Container
-    container: String,
-    /// Command and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Container, then the command and its arguments
+    // One argument: what follows the container is the command's, also what looks like a flag of ours.
+    #[arg(value_names = ["CONTAINER", "COMMAND"], required = true, num_args = 2.., trailing_var_arg = true)]
+    words: Vec<String>,
 }
 
 pub fn run(args: Exec, context: &Context) -> Result<Exit> {
@@ -54,9 +53,10 @@ pub fn run(args: Exec, context: &Context) -> Result<Exit> {
         super::needs_terminal(args.interactive, args.tty)?;
     }
     let engine = context.engine()?;
-    let id = engine.find(&args.container)?;
+    let mut words = args.words.into_iter();
+    let id = engine.find(&words.next().expect("clap requires the container"))?;
     let request = ExecRequest {
-        command: args.command,
+        command: words.collect(),
         tty: args.tty,
         interactive: args.interactive,
         detach: args.detach,

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::fs::File;
+use std::io::{self, BufReader, IsTerminal, Read};
 
 use berth_images::Platform;
 use berth_images::archive::ImportOptions;
@@ -36,17 +37,28 @@ pub fn run(args: Import, context: &Context) -> Result<Exit> {
         message: args.message,
         platform: args.platform,
     };
-    let images = context.images()?;
-    let id = if args.file == "-" {
-        images.import(&mut std::io::stdin(), name.as_ref(), &options)?
-    } else {
-        let file = File::open(&args.file).map_err(|e| Failure::new(format!("open {}: {e}", args.file)))?;
-        images.import(
-            &mut std::io::BufReader::with_capacity(1 << 16, file),
-            name.as_ref(),
-            &options,
-        )?
+    let (mut tar, object): (Box<dyn Read + Send>, _) = match args.file.as_str() {
+        "-" if io::stdin().is_terminal() => {
+            return Err(
+                Failure::new("a tar is not read from a terminal").with_hint("give the name of a file")
+            );
+        }
+        "-" => (Box::new(io::stdin()), "standard input"),
+        url if url.contains("://") => {
+            return Err(Failure::unsupported(
+                &format!("import from {url}"),
+                "fetch it first, `curl -L URL | berth import - NAME`",
+            ));
+        }
+        path => {
+            let file = File::open(path).map_err(|e| Failure::from(e).during("open", path))?;
+            (Box::new(BufReader::with_capacity(1 << 16, file)), path)
+        }
     };
+    let images = context.images()?;
+    let id = images
+        .import(&mut tar, name.as_ref(), &options)
+        .map_err(|e| Failure::from(e).during("import", object))?;
     context.happened(berth_engine::events::Kind::Image, "import", &id.to_string())?;
     printer::line(&id.to_string())?;
     Ok(Exit::Success)

@@ -1,13 +1,14 @@
 //! `berth load`.
 
 use clap::Args;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use berth_images::archive::LoadFrom;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::printer;
 
 #[derive(Debug, Args)]
@@ -15,7 +16,7 @@ pub struct Load {
     /// Read a file or layout directory instead of standard input
     #[arg(short, long)]
     input: Option<PathBuf>,
-    /// Say nothing
+    /// Accepted for docker's sake: there is no progress to hide
     #[arg(short, long)]
     quiet: bool,
 }
@@ -23,14 +24,18 @@ pub struct Load {
 pub fn run(args: Load, context: &Context) -> Result<Exit> {
     let images = context.images()?;
     let loaded = match &args.input {
-        Some(path) => images.load(LoadFrom::Path(path))?,
-        None => images.load(LoadFrom::Stream(&mut std::io::stdin()))?,
+        Some(path) => images
+            .load(LoadFrom::Path(path))
+            .map_err(|e| Failure::from(e).during("load", path.display()))?,
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::new("an archive is not read from a terminal").with_hint("use -i FILE"));
+        }
+        None => images
+            .load(LoadFrom::Stream(&mut std::io::stdin()))
+            .map_err(|e| Failure::from(e).during("load", "standard input"))?,
     };
     for image in loaded {
         context.happened(berth_engine::events::Kind::Image, "load", &image.id.to_string())?;
-        if args.quiet {
-            continue;
-        }
         if image.names.is_empty() {
             printer::line(&format!("Loaded image ID: {}", image.id))?;
         }

@@ -1,5 +1,6 @@
 //! `berth login`.
 
+use berth_images::registry;
 use clap::Args;
 use std::io::{self, BufRead, IsTerminal, Read};
 
@@ -32,6 +33,7 @@ pub fn run(args: Login, context: &Context) -> Result<Exit> {
         Some(user) => user,
         None if args.password_stdin => return Err(Failure::new("--password-stdin needs --username")),
         None => {
+            asked_of_somebody()?;
             printer::prompt("Username: ");
             first_line()?
         }
@@ -47,13 +49,42 @@ pub fn run(args: Login, context: &Context) -> Result<Exit> {
             text.trim_end_matches(['\r', '\n']).to_owned()
         }
         None => {
+            asked_of_somebody()?;
             printer::prompt("Password: ");
             without_echo(first_line)?
         }
     };
-    context.registries()?.login(&args.registry, &user, &password)?;
+    let refused = |e: berth_images::Error| {
+        // No credentials were configured here: those just given are wrong.
+        let is_refused = matches!(
+            &e,
+            berth_images::Error::Registry {
+                source: registry::Error::CredentialsRefused(_),
+                ..
+            }
+        );
+        if is_refused {
+            let why = format!("log in to {}: user name or password is wrong", args.registry);
+            Failure::new(why).with_hint("registries with two-factor login want an access token as password")
+        } else {
+            e.into()
+        }
+    };
+    context
+        .registries()?
+        .login(&args.registry, &user, &password)
+        .map_err(refused)?;
     printer::line("Login Succeeded")?;
     Ok(Exit::Success)
+}
+
+/// Questions are for terminals: in a script they would wait, or take the next line of something else for a password.
+fn asked_of_somebody() -> Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::new("nobody to ask: standard input is no terminal")
+        .with_hint("use --username and --password-stdin"))
 }
 
 fn first_line() -> Result<String> {
@@ -65,9 +96,6 @@ fn first_line() -> Result<String> {
 /// Runs `read` while the terminal shows nothing.
 fn without_echo(read: impl FnOnce() -> Result<String>) -> Result<String> {
     let input = io::stdin();
-    if !input.is_terminal() {
-        return read();
-    }
     let before = tcgetattr(&input)?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);

@@ -24,7 +24,7 @@ pub struct Logs {
     #[arg(long)]
     until: Option<String>,
     /// Lines from the end, or all
-    #[arg(short = 'n', long, default_value = "all")]
+    #[arg(short = 'n', long, default_value = "all", allow_hyphen_values = true)]
     tail: String,
     /// Show when each line was written
     #[arg(short, long)]

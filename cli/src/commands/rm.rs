@@ -3,14 +3,15 @@
 use berth_engine::RemoveOptions;
 use clap::Args;
 
-use super::each;
+use super::each_silently;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::printer;
 
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Kill it first if it runs
+    /// Kill it first if it runs; one that is not there is no failure
     #[arg(short, long)]
     force: bool,
     /// Its anonymous volumes too
@@ -23,17 +24,21 @@ pub struct Remove {
 
 pub fn run(args: Remove, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
-    each(&args.containers, |name| {
-        let id = match engine.find(name) {
-            Err(berth_engine::Error::NoSuchContainer(_)) if args.force => return Ok(()),
-            found => found?,
-        };
-        Ok(engine.remove(
-            &id,
-            RemoveOptions {
-                force: args.force,
-                volumes: args.volumes,
-            },
-        )?)
+    let options = RemoveOptions {
+        force: args.force,
+        volumes: args.volumes,
+    };
+    each_silently(&args.containers, |name| {
+        match engine.find(name).and_then(|id| engine.remove(&id, options)) {
+            // What should not be there is not there: told, and no failure.
+            Err(error @ berth_engine::Error::NoSuchContainer(_)) if args.force => {
+                Failure::from(error).report();
+                Ok(())
+            }
+            removed => {
+                removed?;
+                printer::line(&printer::harmless(name))
+            }
+        }
     })
 }

@@ -5,11 +5,11 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 #[derive(Debug, Args)]
 pub struct Remove {
-    /// Even if stopped containers use it
+    /// Even if stopped containers use it; one that is not there is no failure
     #[arg(short, long)]
     force: bool,
     /// Images
@@ -20,7 +20,14 @@ pub struct Remove {
 pub fn run(args: Remove, context: &Context) -> Result<Exit> {
     let images = context.images()?;
     super::each_silently(&args.images, |name| {
-        let removed = images.remove(name, args.force, &|| super::uses(context))?;
+        let removed = match images.remove(name, args.force, &|| super::uses(context)) {
+            // What should not be there is not there: told, and no failure.
+            Err(error @ berth_images::Error::NotFound(_)) if args.force => {
+                Failure::from(error).report();
+                return Ok(());
+            }
+            removed => removed?,
+        };
         for name in &removed.untagged {
             printer::line(&format!("Untagged: {}", printer::harmless(name)))?;
         }

@@ -12,6 +12,7 @@ use crate::failure::Result;
 use crate::printer;
 
 #[derive(Debug, Args)]
+#[command(override_usage = "berth run [OPTIONS] <IMAGE> [COMMAND]...")]
 pub struct Run {
     /// Run in the background and print the id
     #[arg(short, long, conflicts_with = "attach")]
@@ -25,8 +26,8 @@ pub struct Run {
     /// Keys that detach
     #[arg(long, default_value = "ctrl-p,ctrl-q")]
     detach_keys: DetachKeys,
-    /// Pass signals on to the container
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    /// Pass signals on to the container: on unless --sig-proxy=false
+    #[arg(long, default_value_t = true)]
     sig_proxy: bool,
     #[command(flatten)]
     pub container: ContainerArgs,

@@ -1,8 +1,6 @@
 //! `berth save`.
 
 use clap::Args;
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use berth_images::archive::{Format, SaveTo};
@@ -11,6 +9,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::failure::Result;
+use crate::output;
 
 #[derive(Debug, Args)]
 pub struct Save {
@@ -31,21 +30,9 @@ pub fn run(args: Save, context: &Context) -> Result<Exit> {
     match (args.format, &args.output) {
         (Format::OciDir, Some(path)) => images.save(&names, args.format, SaveTo::Directory(path))?,
         (Format::OciDir, None) => return Err(Failure::new("oci-dir needs -o DIRECTORY")),
-        (_, Some(path)) => {
-            let file =
-                File::create(path).map_err(|e| Failure::new(format!("create {}: {e}", path.display())))?;
-            let mut out = BufWriter::new(file);
-            images.save(&names, args.format, SaveTo::Stream(&mut out))?;
-            out.flush()?;
-        }
-        (_, None) if io::stdout().is_terminal() => {
-            return Err(Failure::new("an archive is not written to a terminal").with_hint("use -o FILE"));
-        }
-        (_, None) => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            images.save(&names, args.format, SaveTo::Stream(&mut out))?;
-            out.flush()?;
-        }
+        (_, path) => output::whole(path.as_deref(), |out| {
+            Ok(images.save(&names, args.format, SaveTo::Stream(out))?)
+        })?,
     }
     Ok(Exit::Success)
 }

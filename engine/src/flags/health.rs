@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// How the shim asks a container whether it is well. Defaults are docker's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Healthcheck {
@@ -22,6 +24,28 @@ pub struct Healthcheck {
 }
 
 impl Healthcheck {
+    /// Refuses what docker refuses: checks that would follow one another without rest.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a time above 0 and below a millisecond.
+    pub fn check(&self) -> Result<()> {
+        let times = [
+            ("--health-interval", self.interval),
+            ("--health-timeout", self.timeout),
+            ("--health-start-period", self.start_period),
+            ("--health-start-interval", self.start_interval),
+        ];
+        for (flag, time) in times {
+            if time.is_some_and(|time| !time.is_zero() && time < Duration::from_millis(1)) {
+                return Err(Error::Invalid {
+                    what: flag.into(),
+                    why: "the shortest time is 1ms; 0 is the default".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// Between checks.
     pub fn interval(&self) -> Duration {
         self.interval

@@ -1,5 +1,6 @@
 //! Dockerfile instructions applied to an image config (`import --change`).
 
+use super::healthcheck;
 use crate::config::{Empty, RunConfig};
 
 /// Applies one instruction. `Err` says what is wrong with it.
@@ -45,13 +46,20 @@ pub(super) fn apply(config: &mut RunConfig, change: &str) -> Result<(), String> 
                     .insert(format!("{number}/{protocol}"), Empty {});
             }
         }
-        other => return Err(format!("instruction {other:?} is not supported")),
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck::parse(rest)?),
+        // Kept for who builds on the image, as docker does.
+        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        other => {
+            return Err(format!(
+                "{other} changes no image config: it is an instruction of a build"
+            ));
+        }
     }
     Ok(())
 }
 
 /// `["a", "b"]`, or a shell command.
-fn command(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn command(text: &str) -> Result<Vec<String>, String> {
     if text.starts_with('[') {
         return serde_json::from_str(text).map_err(|e| format!("{text:?} is not a list of strings: {e}"));
     }
@@ -119,6 +127,8 @@ mod tests {
             "WORKDIR /srv",
             "USER 7:8",
             "STOPSIGNAL SIGQUIT",
+            "HEALTHCHECK --retries=2 CMD true",
+            "ONBUILD RUN make",
         ] {
             apply(&mut config, change).unwrap();
         }
@@ -130,6 +140,8 @@ mod tests {
             ["53/udp", "80/tcp"]
         );
         assert_eq!((config.volumes.len(), config.labels.len()), (2, 1));
+        assert_eq!(config.healthcheck.map(|check| check.retries), Some(2));
+        assert_eq!(config.on_build, ["RUN make"]);
     }
 
     #[test]

@@ -86,10 +86,7 @@ impl Images {
             check_count(images.len())?;
             return images.iter().map(|image| self.load_docker(tree, image)).collect();
         }
-        Err(wrong(
-            "index.json",
-            "neither it nor manifest.json is there: not an image archive",
-        ))
+        Err(Error::NoArchive)
     }
 
     fn load_layout(&self, tree: &Tree) -> Result<Vec<Loaded>> {

@@ -11,6 +11,7 @@
 //! hash to, JSON is read up to [`METADATA_MAX`] bytes.
 
 mod changes;
+mod healthcheck;
 mod import;
 mod load;
 mod save;
@@ -82,7 +83,8 @@ pub struct Loaded {
 /// Options of [`crate::Images`]'s import.
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
-    /// Dockerfile instructions applied to the config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR.
+    /// Dockerfile instructions applied to the config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
+    /// STOPSIGNAL, USER, VOLUME, WORKDIR.
     pub changes: Vec<String>,
     /// Comment in the image's history.
     pub message: Option<String>,

@@ -74,3 +74,14 @@ fn help_is_as_recorded() {
         );
     }
 }
+
+/// A verb is told in the same words in the list and in its own help.
+#[test]
+fn help_says_what_the_verb_does() {
+    let list = help(&[]);
+    let lines = list.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (verb, about) = line.trim().split_once("  ").expect("a verb and what it does");
+        assert_eq!(help(&[verb]).lines().next(), Some(about.trim()), "{verb}");
+    }
+}

@@ -26,6 +26,19 @@ fn create_then_start_then_rm() {
     assert_eq!(berth.left(), Vec::<String>::new());
 }
 
+#[test]
+fn removing_by_force_what_is_not_there_is_no_failure() {
+    let Some(berth) = berth() else { return };
+    let _ = berth.run(["create", "--name", "there", "busybox", "true"]).ok();
+    let ran = berth.run(["rm", "-f", "gone", "there"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "there\n"));
+    assert!(ran.stderr.contains("no such container: gone"), "{}", ran.stderr);
+    let ran = berth.run(["rmi", "-f", "gone:1"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
+    assert!(ran.stderr.contains("no such image: gone:1"), "{}", ran.stderr);
+    assert_eq!(berth.left(), Vec::<String>::new());
+}
+
 /// docker's: the codes of a command that cannot be run are those of `run` and `exec`.
 #[test]
 fn a_start_that_fails_is_1_and_names_whom() {

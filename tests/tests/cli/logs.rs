@@ -20,6 +20,7 @@ fn streams_stay_apart_and_the_tail_is_the_last_lines() {
     assert_eq!(tail.stdout.lines().count() + tail.stderr.lines().count(), 2);
     assert_eq!(logs(&["-n", "0"]).stdout, "");
     assert_eq!(logs(&["--tail", "all"]).stdout, all.stdout);
+    assert_eq!(logs(&["--tail", "-1"]).stdout, all.stdout);
     let bad = logs(&["--tail", "few"]);
     assert_eq!(bad.code, 1);
     assert!(bad.stderr.contains("few"), "{}", bad.stderr);

@@ -6,6 +6,7 @@ mod copy;
 mod events;
 mod exec;
 mod fixture;
+mod grammar;
 mod health;
 mod help;
 mod inspect;

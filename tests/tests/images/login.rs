@@ -54,6 +54,14 @@ fn a_password_opens_the_registry_until_logout() {
         "{wrong:?}"
     );
     assert!(
+        wrong.stderr.contains("user name or password is wrong"),
+        "{wrong:?}"
+    );
+    // A question needs somebody to answer it.
+    let asked = berth_as(&berth, &docker, &["login", &host], "me\ns3cret\n");
+    assert_eq!(asked.code, 1, "{asked:?}");
+    assert!(asked.stderr.contains("--password-stdin"), "{asked:?}");
+    assert!(
         !docker.join("config.json").exists(),
         "a refused password is not kept"
     );
