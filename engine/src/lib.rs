@@ -41,6 +41,7 @@ pub mod top;
 
 pub mod image_files;
 pub mod init;
+mod isolation;
 pub mod rootfs;
 pub mod shim;
 mod spec;

@@ -1,19 +1,17 @@
 //! The two ends of a container's run: everything begun in order, undone in reverse when a step fails, and ended.
 
 use std::fs::Permissions;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use berth_runtime::{Console, Container, CreateOptions, Stdio};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::config::ContainerConfig;
 use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::NetworkMode;
+use crate::isolation::{self, Launched, Sandbox};
 use crate::network::{
     self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder, files,
 };
@@ -27,8 +25,7 @@ use super::shm;
 /// A container that runs, and what is ours of it.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) container: Container,
-    pub(super) init: OwnedFd,
+    pub(super) sandbox: Box<dyn Sandbox>,
     /// With a terminal its master; otherwise the read ends of the two pipes.
     pub(super) stdout: Option<OwnedFd>,
     pub(super) stderr: Option<OwnedFd>,
@@ -74,54 +71,10 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         _ => None,
     };
     etc_files(paths, config, attachment.as_ref())?;
-    let target = paths.rootfs(id);
-    std::fs::create_dir_all(&target).at("create", &target)?;
-    rootfs::mount(paths, config, &target).at("mount the root at", &target)?;
-    let root = rustix::fs::open(
-        &target,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .at("open", &target)?;
-    rootfs::fill_volumes(paths, config, root.as_fd())?;
-    shm::borrow(paths, config)?;
-    let netns = attachment.as_ref().map(|a| a.netns.clone());
-    let spec = spec::build(config, paths, root.as_fd(), netns.as_deref())?;
-    drop(root);
-    let path = paths.bundle(id).join("config.json");
-    let bytes = serde_json::to_vec(&spec).map_err(|source| Error::Damaged {
-        path: path.clone(),
-        source,
-    })?;
-    std::fs::write(&path, bytes).at("write", &path)?;
-    let streams = Streams::new(config)?;
-    let created = Container::create(
-        &super::runtime_root(paths),
-        &super::runtime_id(id)?,
-        &paths.bundle(id),
-        CreateOptions {
-            stdio: streams.theirs,
-            console: if config.tty {
-                Console::Receive
-            } else {
-                Console::None
-            },
-            seccomp_cache: Some(paths.seccomp()),
-            start_at_once: true,
-            ..CreateOptions::default()
-        },
-    )
-    .map_err(|e| super::runtime_error(id, e))?;
-    let (mut container, init) = (created.container, created.init);
-    if let Err(e) = container.start() {
-        return Err(super::runtime_error(id, e));
-    }
-    // The container has its own copy by now; the host's mount table stays as short as it was.
-    rootfs::unmount(&target).at("unmount", &target)?;
-    shm::give_back(paths, id).at("unmount", shm::place(paths, id))?;
+    let netns = attachment.as_ref().map(|a| a.netns.as_path());
+    let launched = isolation::container::launch(paths, config, netns)?;
     state.status = Status::Running;
-    state.pid = container.pid();
-    state.pid_start = container.record().start_time;
+    (state.pid, state.pid_start) = launched.sandbox.process();
     state.started = Some(Timestamp::now());
     state.finished = None;
     state.oom_killed = false;
@@ -139,59 +92,23 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         state.ports = attachment.ports.clone();
     }
     record::save_state(paths, id, state, Durability::Renamed)?;
-    let (stdin, stdout, stderr) = match created.console {
-        Some(master) => (None, Some(master), None),
-        None => (streams.stdin, streams.stdout, streams.stderr),
-    };
+    let Launched {
+        sandbox,
+        stdin,
+        stdout,
+        stderr,
+    } = launched;
     for fd in [&stdin, &stdout, &stderr].into_iter().flatten() {
         rustix::io::ioctl_fionbio(fd, true).at("prepare the streams of", id.as_str())?;
     }
     Ok(Running {
-        container,
-        init,
+        sandbox,
+        stdin,
         stdout,
         stderr,
-        stdin,
         responder,
         _attachment: attachment,
     })
-}
-
-/// Our ends and the container's.
-struct Streams {
-    theirs: Stdio,
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-}
-
-impl Streams {
-    fn new(config: &ContainerConfig) -> Result<Streams> {
-        if config.tty {
-            return Ok(Streams {
-                theirs: Stdio::Inherit,
-                stdin: None,
-                stdout: None,
-                stderr: None,
-            });
-        }
-        let pipe = || pipe_with(PipeFlags::CLOEXEC).at("make a pipe for", config.id.as_str());
-        let (in_read, in_write) = if config.open_stdin {
-            let (read, write) = pipe()?;
-            (read, Some(write))
-        } else {
-            let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-            (null.at("open", "/dev/null")?, None)
-        };
-        let (out_read, out_write) = pipe()?;
-        let (err_read, err_write) = pipe()?;
-        Ok(Streams {
-            theirs: Stdio::Fds([in_read, out_write, err_write]),
-            stdin: in_write,
-            stdout: Some(out_read),
-            stderr: Some(err_read),
-        })
-    }
 }
 
 fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
@@ -300,10 +217,8 @@ pub(super) fn end(
     code: i32,
     again: bool,
 ) -> Result<Released> {
-    state.oom_killed = oom_killed(config);
-    let Running { container, .. } = running;
-    // With --pid host others of it may live on; they go with it.
-    let _ = container.delete(true);
+    state.oom_killed = running.sandbox.oom_killed();
+    running.sandbox.delete();
     let released = undo(paths, config);
     settle(state);
     state.exit_code = code;
@@ -322,15 +237,4 @@ pub(super) fn end(
     };
     record::save_state(paths, &config.id, state, durability)?;
     Ok(released)
-}
-
-fn oom_killed(config: &ContainerConfig) -> bool {
-    // Without a limit of its own the count would be the host's trouble, and reading it costs the exit path.
-    config.host.resources.memory.is_some()
-        && berth_cgroups::Hierarchy::detect()
-            .and_then(|h| {
-                berth_cgroups::Cgroup::open(&h, &berth_cgroups::CgroupPath::parse(config.cgroup())?)
-            })
-            .and_then(|c| c.oom_kills())
-            .is_ok_and(|n| n > 0)
 }

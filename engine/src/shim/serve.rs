@@ -11,7 +11,6 @@ mod streams;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use berth_sys::pidfd;
 use rustix::event::{PollFd, PollFlags};
 
 use self::client::{Client, Wait};
@@ -215,7 +214,8 @@ impl Shim {
             }
             if ready.children || self.orphans.unfinished() {
                 let probe = self.health.as_ref().and_then(Monitor::pid);
-                self.orphans.sweep(&[running.container.pid(), probe.unwrap_or(0)]);
+                self.orphans
+                    .sweep(&[running.sandbox.process().0, probe.unwrap_or(0)]);
             }
             for i in 0..self.clients.len() {
                 if ready.clients.get(i) == Some(&true) {
@@ -231,12 +231,11 @@ impl Shim {
             self.reap_clients(Some(running));
             if self.kill_at.is_some_and(|at| Instant::now() >= at) {
                 self.kill_at = None;
-                let _ = pidfd::send_signal(&running.init, libc::SIGKILL);
+                let _ = running.sandbox.signal(libc::SIGKILL);
                 self.thaw(running);
             }
             if ready.init {
-                let code =
-                    pidfd::wait(&running.init).map_or(crate::reconcile::UNKNOWN_EXIT, pidfd::Exit::code);
+                let code = running.sandbox.exit_code();
                 self.kill_at = None;
                 self.health = None;
                 self.drain(running, Stream::Stdout, &mut buffer);
@@ -254,7 +253,10 @@ impl Shim {
         let before = health.status.clone();
         let may_start = self.state.status == Status::Running;
         let paths = &self.errand.paths;
-        if !monitor.step(&running.container, paths, &self.config, may_start, health) {
+        let Some(container) = running.sandbox.on_host() else {
+            return;
+        };
+        if !monitor.step(container, paths, &self.config, may_start, health) {
             return;
         }
         let after = health.status.clone();

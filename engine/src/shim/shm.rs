@@ -23,7 +23,7 @@ pub(crate) fn place(paths: &Paths, id: &ContainerId) -> PathBuf {
 }
 
 /// Puts the other container's there; nothing when the IPC namespace is no other container's.
-pub(super) fn borrow(paths: &Paths, config: &ContainerConfig) -> Result<()> {
+pub(crate) fn borrow(paths: &Paths, config: &ContainerConfig) -> Result<()> {
     let IpcMode::Container(other) = &config.host.ipc else {
         return Ok(());
     };

@@ -31,7 +31,7 @@ impl Shim {
         let input = !self.input.is_empty();
         let listening = self.listening();
         let mut fds = vec![
-            PollFd::new(&running.init, PollFlags::IN),
+            PollFd::from_borrowed_fd(running.sandbox.ended(), PollFlags::IN),
             PollFd::new(&self.listener, listening),
             PollFd::from_borrowed_fd(self.orphans.descriptor(), PollFlags::IN),
         ];

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use berth_sys::pidfd;
 use rustix::net::RecvFlags;
 
 use super::Shim;
@@ -63,7 +62,7 @@ impl Shim {
             }
             (Request::Resize { rows, columns }, Some(running)) => {
                 if let (true, Some(master)) = (self.config.tty, &running.stdout) {
-                    let _ = berth_sys::pty::set_size(master, *rows, *columns);
+                    running.sandbox.resize(master, *rows, *columns);
                 }
                 return None;
             }
@@ -106,15 +105,13 @@ impl Shim {
                 }
             }
             (Request::Pause, Some(running)) if self.state.status == Status::Running => running
-                .container
+                .sandbox
                 .pause()
-                .map(|()| self.state.status = Status::Paused)
-                .map_err(|e| e.chain()),
+                .map(|()| self.state.status = Status::Paused),
             (Request::Unpause, Some(running)) if self.state.status == Status::Paused => running
-                .container
+                .sandbox
                 .resume()
-                .map(|()| self.state.status = Status::Running)
-                .map_err(|e| e.chain()),
+                .map(|()| self.state.status = Status::Running),
             (Request::Reload { limits }, running) => self.reload(*limits, running),
             _ => Err(format!("it is {}", self.state.status)),
         };
@@ -140,7 +137,7 @@ impl Shim {
     pub(super) fn thaw(&mut self, running: &Running) {
         if self.state.status == Status::Paused {
             // One that stays frozen is paused as before, and can be killed again.
-            if running.container.resume().is_ok() {
+            if running.sandbox.resume().is_ok() {
                 self.state.status = Status::Running;
                 self.save();
             }
@@ -149,7 +146,7 @@ impl Shim {
 
     fn signal(&self, running: &Running, signal: i32) -> std::result::Result<(), String> {
         let signal = Signal::from_number(signal).ok_or("no such signal")?;
-        pidfd::send_signal(&running.init, signal.number()).map_err(|e| e.to_string())?;
+        running.sandbox.signal(signal.number())?;
         self.note("kill", &[("signal", signal.number().to_string())]);
         Ok(())
     }
@@ -158,8 +155,7 @@ impl Shim {
         let config = record::config(&self.errand.paths, &self.errand.id).map_err(|e| e.chain())?;
         if limits && let Some(running) = running {
             let value = crate::spec::resources::limits(&config.host.resources).map_err(|e| e.chain())?;
-            let resources = serde_json::from_value(value).map_err(|e| e.to_string())?;
-            running.container.update(&resources).map_err(|e| e.chain())?;
+            running.sandbox.update(value)?;
         }
         self.config = config;
         Ok(())
