@@ -288,12 +288,13 @@ impl Container {
         Ok(())
     }
 
-    /// Removes a stopped container (with `force`, kills it first): cgroup and state, then the poststop hooks.
+    /// Removes a stopped container (with `force`, kills it first): cgroup and state, then the poststop hooks. Returns a sentence
+    /// for each of those that failed.
     ///
     /// # Errors
     ///
     /// [`Error::Wrong`] when it is not stopped.
-    pub fn delete(self, force: bool) -> Result<()> {
+    pub fn delete(self, force: bool) -> Result<Vec<String>> {
         let status = self.status()?;
         let verb = if force { Verb::ForceDelete } else { Verb::Delete };
         // As runc: what was created and never started goes without force.
@@ -317,16 +318,15 @@ impl Container {
         }
         self.hierarchy()?.remove_made_parents(&self.record.cgroup);
         self.root.release(&self.id)?;
-        if !self.record.poststop.is_empty() {
-            let state = self.record.for_hooks(Status::Stopped, 0);
-            hooks::run(
-                "poststop",
-                &self.record.poststop,
-                &state,
-                Some(&self.record.bundle),
-            )?;
+        if self.record.poststop.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        Ok(hooks::run_all(
+            "poststop",
+            &self.record.poststop,
+            &self.record.for_hooks(Status::Stopped, 0),
+            Some(&self.record.bundle),
+        ))
     }
 
     /// Runs one more process in the container. The caller must be single-threaded and sealed, as for [`Container::create`].

@@ -186,7 +186,8 @@ pub(crate) fn create(
         };
         if hooked {
             // config.md#posix-platform-hooks: what prestart set up, poststop takes down, also when create fails.
-            let _ = hooks::run(
+            // Their failures would hide why the container was not created.
+            let _ = hooks::run_all(
                 "poststop",
                 &record.poststop,
                 &record.for_hooks(Status::Stopped, 0),

@@ -42,7 +42,7 @@ pub enum Error {
     #[error("{}", wrong(*verb, id, *status))]
     Wrong { verb: Verb, id: String, status: Status },
     /// A step of the container's own process failed; the text is the child's whole chain.
-    #[error("{step}: {why}")]
+    #[error("{step}{}{why}", if why.is_empty() { "" } else { ": " })]
     Init { step: String, why: String },
     /// The container's process ended without a word.
     #[error("init ended during setup {how}")]

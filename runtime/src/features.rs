@@ -20,6 +20,7 @@ pub fn describe(annotations: Value) -> Value {
                     "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
                 "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
                     "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                "archs": ARCHITECTURES,
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
@@ -30,7 +31,7 @@ pub fn describe(annotations: Value) -> Value {
     })
 }
 
-const MOUNT_OPTIONS: &[&str] = &[
+pub(crate) const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
@@ -92,6 +93,30 @@ const MOUNT_OPTIONS: &[&str] = &[
     "symfollow",
     "sync",
     "tmpcopyup",
+    "unbindable",
+];
+
+/// Those of libseccomp 2.5, the oldest that berth links with.
+const ARCHITECTURES: &[&str] = &[
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
 ];
 
 const CAPABILITIES: &[&str] = &[
@@ -137,3 +162,16 @@ const CAPABILITIES: &[&str] = &[
     "CAP_BPF",
     "CAP_CHECKPOINT_RESTORE",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn architectures_are_the_specifications() {
+        for name in ARCHITECTURES {
+            let parsed = serde_json::from_value::<oci_spec::runtime::Arch>(json!(name));
+            assert!(parsed.is_ok(), "{name}");
+        }
+    }
+}

@@ -60,6 +60,18 @@ pub fn run(kind: &'static str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>)
     Ok(())
 }
 
+/// As [`run`], but each hook runs whatever became of those before it; what failed, a sentence each. Blocks.
+///
+/// For poststop: a container's end goes on as if they had succeeded (runtime.md#lifecycle).
+#[must_use]
+pub fn run_all(kind: &'static str, hooks: &[Hook], state: &[u8], cwd: Option<&Path>) -> Vec<String> {
+    hooks
+        .iter()
+        .filter_map(|hook| run(kind, std::slice::from_ref(hook), state, cwd).err())
+        .map(|error| error.to_string())
+        .collect()
+}
+
 fn run_one(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<(), String> {
     let mut command = Command::new(hook.path());
     if let Some([name, rest @ ..]) = hook.args().as_deref() {
@@ -117,7 +129,10 @@ fn run_one(hook: &Hook, state: &[u8], cwd: Option<&Path>) -> Result<(), String> 
     let _ = std::io::Seek::rewind(&mut stderr);
     let _ = (&stderr).take(STDERR_BYTES_MAX as u64).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
-    Err(format!("{status}, stderr: {}", text.trim()))
+    Err(match text.trim() {
+        "" => status.to_string(),
+        said => format!("{status}, stderr: {said}"),
+    })
 }
 
 #[cfg(test)]

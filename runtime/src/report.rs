@@ -34,7 +34,7 @@ impl Report {
     pub fn fatal(&self, message: &str, code: u8) -> ExitCode {
         // The message is on stderr too; a full disk must not hide the exit code.
         let _ = self.log("error", message);
-        let _ = writeln!(std::io::stderr(), "berth-runtime: {message}");
+        self.tell("error", "", message);
         ExitCode::from(code)
     }
 
@@ -42,9 +42,18 @@ impl Report {
     pub fn warn(&self, messages: &[String]) {
         for message in messages {
             if !self.log("warning", message) {
-                let _ = writeln!(std::io::stderr(), "berth-runtime: warning: {message}");
+                self.tell("warning", "warning: ", message);
             }
         }
+    }
+
+    /// On stderr, for people; where there is no log file, in the form asked for.
+    fn tell(&self, level: &str, kind: &str, message: &str) {
+        let line = match (&self.log, self.format) {
+            (None, LogFormat::Json) => self.line(level, message),
+            _ => format!("berth-runtime: {kind}{message}\n"),
+        };
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
     /// Whether the log took it.

@@ -81,11 +81,11 @@ impl From<&Error> for Failure {
             why.push(e.to_string());
             source = e.source();
         }
-        Self {
-            step: error.to_string(),
-            why: why.join(": "),
-            exec,
-        }
+        let (step, why) = match error {
+            Error::Init { step, why } => (step.clone(), why.clone()),
+            other => (other.to_string(), why.join(": ")),
+        };
+        Self { step, why, exec }
     }
 }
 
@@ -297,6 +297,22 @@ mod tests {
         };
         assert!(failure.step.starts_with("cannot mount xxx"));
         assert!(failure.why.contains("not permitted"));
+    }
+
+    #[test]
+    fn a_failure_reads_the_same_on_the_other_side() {
+        let step = "cannot set process.oomScoreAdj to -5".to_owned();
+        for error in [
+            Error::Init {
+                step,
+                why: "cannot write: Permission denied".into(),
+            },
+            Error::invalid("process.cwd", "must be an absolute path"),
+            Error::io("mount", "x", io::Error::from_raw_os_error(libc::EPERM)),
+        ] {
+            let said = error.chain();
+            assert_eq!(Error::from(Failure::from(&error)).chain(), said);
+        }
     }
 
     #[test]

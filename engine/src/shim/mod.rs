@@ -115,7 +115,7 @@ pub(crate) fn runtime_error(id: &ContainerId, e: berth_runtime::Error) -> Error 
 /// Removes what the runtime still knows of a container, killing what is left of it.
 pub(crate) fn forget(paths: &Paths, id: &ContainerId) -> Result<()> {
     match berth_runtime::Container::load(&runtime_root(paths), &runtime_id(id)?) {
-        Ok(container) => container.delete(true).map_err(|e| runtime_error(id, e)),
+        Ok(container) => container.delete(true).map(drop).map_err(|e| runtime_error(id, e)),
         Err(berth_runtime::Error::NotFound { .. }) => Ok(()),
         Err(e) => Err(runtime_error(id, e)),
     }

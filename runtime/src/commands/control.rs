@@ -6,6 +6,7 @@ use berth_runtime::StateRoot;
 use clap::Args;
 
 use super::{Failure, Outcome, load, print};
+use crate::report::Report;
 
 #[derive(Args)]
 pub struct IdArgs {
@@ -52,7 +53,7 @@ pub fn kill(root: &StateRoot, args: &KillArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn delete(root: &StateRoot, args: &DeleteArgs) -> Outcome {
+pub fn delete(root: &StateRoot, args: &DeleteArgs, report: &Report) -> Outcome {
     let container = match load(root, &args.id) {
         Err(_) if args.force && !exists(root, &args.id) => return Ok(ExitCode::SUCCESS),
         // A crash before the first record was written leaves an empty directory.
@@ -62,7 +63,7 @@ pub fn delete(root: &StateRoot, args: &DeleteArgs) -> Outcome {
         }
         other => other?,
     };
-    container.delete(args.force)?;
+    report.warn(&container.delete(args.force)?);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -111,7 +111,7 @@ pub fn run(root: &StateRoot, args: RunArgs, report: &Report) -> Outcome {
     };
     let code = foreground.wait(created.init, created.console);
     if !args.keep {
-        created.container.delete(true)?;
+        report.warn(&created.container.delete(true)?);
     }
     code
 }

@@ -40,7 +40,7 @@ pub struct Global {
     /// File to append errors to, beside stderr
     #[arg(long)]
     pub log: Option<PathBuf>,
-    /// Form of the log file
+    /// Form of the log file, or of what is said on stderr without one
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
     /// Taken for runc's sake; every error carries its whole cause already
@@ -136,7 +136,7 @@ pub fn run(cli: Cli, report: &Report) -> Outcome {
         Verb::Start(args) => control::start(&root, &args),
         Verb::State(args) => control::state(&root, &args),
         Verb::Kill(args) => control::kill(&root, &args),
-        Verb::Delete(args) => control::delete(&root, &args),
+        Verb::Delete(args) => control::delete(&root, &args, report),
         Verb::Exec(args) => exec::exec(&root, args, report),
         Verb::List(args) => list::list(&root, &args),
         Verb::Ps(args) => list::ps(&root, &args),

@@ -26,7 +26,7 @@ fn it_names_what_the_runtime_takes() {
     ] {
         has("/hooks", hook);
     }
-    for option in ["ro", "rbind", "rslave", "rro", "idmap", "tmpcopyup"] {
+    for option in ["ro", "rbind", "rslave", "unbindable", "rro", "idmap", "tmpcopyup"] {
         has("/mountOptions", option);
     }
     for namespace in ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"] {
@@ -34,6 +34,7 @@ fn it_names_what_the_runtime_takes() {
     }
     has("/linux/capabilities", "CAP_SYS_ADMIN");
     has("/linux/seccomp/actions", "SCMP_ACT_NOTIFY");
+    has("/linux/seccomp/archs", "SCMP_ARCH_X86_64");
     assert_eq!(features["linux"]["intelRdt"]["enabled"], false, "{features}");
     assert_eq!(features["linux"]["cgroup"]["systemd"], false, "{features}");
 }

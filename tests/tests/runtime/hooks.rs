@@ -65,6 +65,35 @@ fn a_failing_hook_undoes_create_and_says_what_it_said() {
     bundle.assert_clean();
 }
 
+/// runtime.md#lifecycle: a poststop hook that fails is warned of, and the rest goes on as if it had not.
+#[test]
+fn a_failing_poststop_hook_is_a_warning() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let mut bundle = Bundle::new(&["sh", "-c", "exit 3"]);
+    let later = bundle.path().join("later");
+    bundle.config["hooks"]["poststop"] = json!([
+        {"path": "/bin/false"},
+        {"path": "/bin/touch", "args": ["touch", later]},
+    ]);
+    let ran = bundle.verb(&["run"]);
+    assert_eq!(ran.code, 3, "the program's own code: {}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("warning: poststop hook /bin/false: exit status: 1\n"),
+        "{}",
+        ran.stderr
+    );
+    assert!(later.exists(), "those behind it run");
+    std::fs::remove_file(&later).expect("remove");
+    let _ = bundle.verb(&["create"]).ok();
+    let deleted = bundle.output(&["delete", "--force", &bundle.id]);
+    assert_eq!(deleted.code, 0, "{}", deleted.stderr);
+    assert!(deleted.stderr.contains("poststop hook /bin/false") && later.exists());
+    bundle.assert_clean();
+}
+
 #[test]
 fn a_hook_past_its_time_is_killed() {
     if !require(&[Need::Root]) {

@@ -51,6 +51,23 @@ fn verbs_that_do_not_fit_answer_as_runc() {
     refused(&["update", "--pids-limit", "5", &id], 1, "container not running");
 }
 
+/// runc's: `--log-format` is that of stderr too when no file is named.
+#[test]
+fn without_a_log_file_stderr_has_its_form() {
+    let bundle = Bundle::new(&["true"]);
+    let ran = bundle.output(&["--log-format", "json", "state", "nonesuch"]);
+    let line: serde_json::Value = serde_json::from_str(&ran.stderr).expect("one JSON object");
+    assert_eq!(line["level"], "error", "{line}");
+    assert!(
+        line["msg"].as_str().is_some_and(|text| text.contains("nonesuch")),
+        "{line}"
+    );
+    let log = bundle.path().join("log");
+    let log = log.to_str().expect("UTF-8");
+    let ran = bundle.output(&["--log", log, "--log-format", "json", "state", "nonesuch"]);
+    assert!(ran.stderr.starts_with("berth-runtime: "), "{}", ran.stderr);
+}
+
 #[test]
 fn a_caller_without_privilege_gets_one_clear_line() {
     if !require(&[Need::Root]) {

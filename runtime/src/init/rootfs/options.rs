@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn features_names_no_word_that_is_left_to_the_file_system() {
+        for word in crate::features::MOUNT_OPTIONS {
+            let data = parse(word).data;
+            assert!(data.is_empty() || word.ends_with("iversion"), "{word}: {data:?}");
+        }
+    }
+
+    #[test]
     fn later_words_win() {
         assert_eq!(
             parse("ro,rw").attrs,
