@@ -58,8 +58,15 @@ fn resume(vmm: &VmmApi) {
     assert_eq!(vmm.ask("GET", "/", "").1["state"], "Running");
 }
 
-fn last_metrics(vmm: &VmmApi) -> Value {
-    serde_json::from_str(vmm.text("metrics").lines().last().expect("a line")).expect("JSON")
+/// So much was counted in all lines: there may have been one a minute.
+fn counted(vmm: &VmmApi, what: &str) -> u64 {
+    let text = vmm.text("metrics");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .map(|line| line.pointer(what).and_then(Value::as_u64).expect("it is counted"))
+        .sum()
 }
 
 #[test]
@@ -92,6 +99,7 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     vmm.type_at_console("echo cpus-$(nproc) disk-$(head -c 3 /dev/vda)\n");
     says(&vmm, "cpus-4 disk-ddd");
     counts_what_happens(&vmm);
+    changes_a_disk(&mut vmm);
     stands_and_goes_on(&mut vmm);
     // Three keys, pressed while nobody can read them.
     pause(&vmm);
@@ -100,11 +108,11 @@ fn http_calls_build_start_pause_and_end_a_machine() {
         vmm.refused("PUT", "/actions", KEYS)
             .contains("does not read its keyboard")
     );
+    let before = counted(&vmm, "/vcpu/exit_io_out");
     resume(&vmm);
     assert_eq!(vmm.wait(), 3, "{}", vmm.text("console"));
     assert!(!vmm.socket().exists());
-    let last = last_metrics(&vmm);
-    assert!(last["vcpu"]["exit_io_out"].as_u64() > Some(0), "{last}");
+    assert!(counted(&vmm, "/vcpu/exit_io_out") > before, "the end is counted");
 }
 
 fn refuses_templates_the_host_cannot_do(vmm: &VmmApi) {
@@ -128,12 +136,38 @@ fn refuses_templates_the_host_cannot_do(vmm: &VmmApi) {
 
 fn counts_what_happens(vmm: &VmmApi) {
     vmm.done("PUT", "/actions", r#"{"action_type": "FlushMetrics"}"#);
-    let line = last_metrics(vmm);
-    assert!(line["vcpu"]["exit_io_out"].as_u64() > Some(100), "{line}");
-    assert!(line["vcpu"]["exit_mmio_read"].as_u64() > Some(10), "{line}");
-    assert_eq!(line["put_api_requests"]["machine_cfg_count"], 2);
-    assert_eq!(line["put_api_requests"]["machine_cfg_fails"], 1);
-    assert_eq!(line["put_api_requests"]["drive_count"], 1);
+    assert!(counted(vmm, "/vcpu/exit_io_out") > 100);
+    assert!(counted(vmm, "/vcpu/exit_mmio_read") > 10);
+    assert_eq!(counted(vmm, "/put_api_requests/machine_cfg_count"), 2);
+    assert_eq!(counted(vmm, "/put_api_requests/machine_cfg_fails"), 1);
+    assert_eq!(counted(vmm, "/put_api_requests/drive_count"), 1);
+}
+
+fn changes_a_disk(vmm: &mut VmmApi) {
+    std::fs::write("/t/larger", [b'e'; 8192]).unwrap();
+    let wrong = r#"{"drive_id": "data", "path_on_host": "/nowhere"}"#;
+    assert!(
+        vmm.refused("PATCH", "/drives/data", wrong)
+            .contains("/nowhere: No such file")
+    );
+    assert_eq!(
+        vmm.refused(
+            "PATCH",
+            "/drives/x",
+            r#"{"drive_id": "x", "path_on_host": "/t/larger"}"#
+        ),
+        "No drive is called x."
+    );
+    let larger = r#"{"drive_id": "data", "path_on_host": "/t/larger", "rate_limiter": {"ops": {"size": 100, "refill_time": 100}}}"#;
+    vmm.done("PATCH", "/drives/data", larger);
+    let drive = &vmm.ask("GET", "/vm/config", "").1["drives"][0];
+    assert_eq!(drive["path_on_host"], "/t/larger");
+    assert_eq!(drive["rate_limiter"]["ops"]["size"], 100);
+    vmm.type_at_console(
+        "until [ $(cat /sys/block/vda/size) = 16 ]; do sleep 0.1; done; blockdev --flushbufs /dev/vda
+        echo now-$(head -c 3 /dev/vda)\n",
+    );
+    says(vmm, "now-eee");
 }
 
 fn stands_and_goes_on(vmm: &mut VmmApi) {

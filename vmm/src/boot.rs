@@ -15,11 +15,12 @@ use crate::devices::power::{AcpiPower, POWER_LEN};
 use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::endpoint::Endpoint;
 use crate::devices::virtio::slots;
-use crate::devices::virtio::vsock::SocketFile;
 use crate::error::{Error, Result};
+use crate::socket_file::SocketFile;
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
 use devices::Devices;
+pub(crate) use devices::Drives;
 
 /// A machine whose processors stand at their first instruction.
 pub struct Machine {
@@ -29,6 +30,7 @@ pub struct Machine {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Names that go with the machine.
     pub(crate) sockets: Vec<SocketFile>,
+    pub(crate) drives: Drives,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     pub(crate) keyboard: Arc<Mutex<Keyboard>>,
     /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
@@ -44,7 +46,11 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    let Devices { devices, sockets } = Devices::of(config)?;
+    let Devices {
+        devices,
+        sockets,
+        drives,
+    } = Devices::of(config)?;
     acpi::write(&memory, config.vcpus, devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
@@ -90,6 +96,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         mmio: Arc::new(mmio),
         endpoints,
         sockets,
+        drives,
         serial,
         keyboard,
         vm: Arc::new(vm),

@@ -22,6 +22,7 @@ mod console;
 mod kvm;
 mod memory;
 mod processors;
+mod socket_file;
 mod vcpu;
 mod vm;
 

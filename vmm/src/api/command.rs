@@ -227,7 +227,13 @@ fn patch(path: &[&str], body: &[u8]) -> Result<Option<Command>, Fault> {
             }
             return Ok(Some(Command::Set(Setting::MachineFields(fields))));
         }
-        ["drives", id @ ..] => Action::ChangeDrive(named(id, body)?),
+        ["drives", id @ ..] => {
+            let change: DriveChange = named(id, body)?;
+            if change.path_on_host.is_none() && change.rate_limiter.is_none() {
+                return Err(Fault::NoBody("PATCH"));
+            }
+            Action::ChangeDrive(change)
+        }
         ["network-interfaces", id @ ..] => Action::ChangeNetworkInterface(named(id, body)?),
         ["balloon"] => Action::ChangeBalloon(read(body)?),
         ["balloon", "statistics"] => Action::ChangeBalloonStatistics(read(body)?),
@@ -311,7 +317,7 @@ mod tests {
             ("PATCH", "/machine-config", r#"{"vcpu_count": 1}"#),
             ("PUT", "/cpu-config", "{}"),
             ("PUT", "/drives/a", DRIVE),
-            ("PATCH", "/drives/a", r#"{"drive_id": "a"}"#),
+            ("PATCH", "/drives/a", r#"{"drive_id": "a", "path_on_host": "/b"}"#),
             ("PUT", "/network-interfaces/e", INTERFACE),
             ("PATCH", "/network-interfaces/e", r#"{"iface_id": "e"}"#),
             ("PUT", "/vsock", r#"{"guest_cid": 3, "uds_path": "/v"}"#),
@@ -369,6 +375,12 @@ mod tests {
             ("PUT", "/vsock", "", "Empty PUT request."),
             ("PATCH", "/vm", "", "Empty PATCH request."),
             ("PATCH", "/machine-config", "{}", "Empty PATCH request."),
+            (
+                "PATCH",
+                "/drives/a",
+                r#"{"drive_id": "a"}"#,
+                "Empty PATCH request.",
+            ),
             ("PUT", "/drives", DRIVE, "The ID cannot be empty."),
             ("PUT", "/drives/", DRIVE, "The ID cannot be empty."),
             ("PUT", "/drives/a-b", DRIVE, "API Resource IDs can only contain"),

@@ -1,11 +1,8 @@
 //! The socket and its clients, behind one descriptor.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -16,6 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix,
 use super::connection::Connection;
 use super::http::{Request, Response};
 use crate::error::{Error, Result};
+use crate::socket_file::SocketFile;
 
 /// The largest body, unless `--http-api-max-payload-size` says otherwise. Firecracker's.
 pub const BODY_MAX: usize = 51200;
@@ -34,7 +32,7 @@ const LISTENER: u64 = 0;
 pub struct Server {
     epoll: OwnedFd,
     listener: OwnedFd,
-    path: SocketPath,
+    file: SocketFile,
     body_max: usize,
     clients: BTreeMap<u64, Client>,
     next: u64,
@@ -70,14 +68,14 @@ impl Server {
         // The file gets the socket's mode (unix(7)): it is never open to others, not even for a moment.
         rustix::fs::fchmod(&listener, Mode::RUSR | Mode::WUSR).map_err(fail)?;
         rustix::net::bind(&listener, &address).map_err(fail)?;
-        let path = SocketPath::of(path);
+        let file = SocketFile::of(path);
         rustix::net::listen(&listener, BACKLOG).map_err(fail)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(fail)?;
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN).map_err(fail)?;
         Ok(Server {
             epoll,
             listener,
-            path,
+            file,
             body_max,
             clients: BTreeMap::new(),
             next: LISTENER + 1,
@@ -111,7 +109,7 @@ impl Server {
 
     fn fail(&self, e: Errno) -> Error {
         Error::Api {
-            path: self.path.path.clone(),
+            path: self.file.path().into(),
             source: e.into(),
         }
     }
@@ -245,41 +243,10 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// The socket's file, removed with it.
-#[derive(Debug)]
-struct SocketPath {
-    path: PathBuf,
-    /// Device and inode: a file that somebody else put in its place stays.
-    identity: io::Result<(u64, u64)>,
-}
-
-impl SocketPath {
-    fn of(path: &Path) -> SocketPath {
-        SocketPath {
-            path: path.into(),
-            identity: identity(path),
-        }
-    }
-}
-
-impl Drop for SocketPath {
-    fn drop(&mut self) {
-        if let (Ok(ours), Ok(there)) = (&self.identity, identity(&self.path))
-            && *ours == there
-        {
-            // One that cannot be removed keeps the next microVM from its path, which then says so.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::fs;
+    use std::io::{self, Read, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
 
@@ -349,11 +316,6 @@ mod tests {
         assert!(path.exists(), "a second server takes nothing from the first");
         drop(fixture.server);
         assert!(!path.exists());
-        let second = Server::bind(&path, 1000).unwrap();
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "somebody else's").unwrap();
-        drop(second);
-        assert!(path.exists());
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::arch::x86_64::layout;
-use crate::config::{CacheType, Config, Drive, RateLimiter};
+use crate::config::{CacheType, Config, Drive, Id, RateLimiter};
 use crate::devices::virtio::block::{Block, Disk};
 use crate::devices::virtio::endpoint::Shared;
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::throttle::Throttle;
-use crate::devices::virtio::vsock::{SocketFile, Vsock};
+use crate::devices::virtio::vsock::Vsock;
 use crate::error::{Error, Result};
+use crate::socket_file::SocketFile;
 
 /// The virtio devices.
 pub(super) struct Devices {
@@ -19,14 +20,20 @@ pub(super) struct Devices {
     pub(super) devices: Vec<Arc<Shared>>,
     /// What they listen on.
     pub(super) sockets: Vec<SocketFile>,
+    pub(super) drives: Drives,
 }
+
+/// Disks by their names.
+pub(crate) type Drives = Vec<(Id, Arc<Shared<Block>>)>;
 
 impl Devices {
     pub(super) fn of(config: &Config) -> Result<Devices> {
         let mut devices: Vec<Arc<Shared>> = Vec::new();
-        let mut sockets = Vec::new();
+        let (mut sockets, mut drives) = (Vec::new(), Vec::new());
         for drive in &config.drives {
-            devices.push(Shared::new(disk(drive)?)?);
+            let disk = Shared::new(disk(drive)?)?;
+            drives.push((drive.drive_id.clone(), disk.clone()));
+            devices.push(disk);
         }
         if let Some(entropy) = &config.entropy {
             let throttle = throttle(entropy.rate_limiter)?;
@@ -47,7 +54,11 @@ impl Devices {
                 why: format!("there is room for {} devices", layout::VIRTIO_MAX),
             });
         }
-        Ok(Devices { devices, sockets })
+        Ok(Devices {
+            devices,
+            sockets,
+            drives,
+        })
     }
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, Entropy, HugePages, IoEngine, Logger,
-    MachineConfig, Metrics, Named, NetworkInterface, Vsock,
+    Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, DriveChange, Entropy, HugePages, IoEngine,
+    Logger, MachineConfig, Metrics, Named, NetworkInterface, Vsock,
 };
 use crate::error::{Error, Result};
 
@@ -102,6 +102,21 @@ impl Settings {
     /// Those of [`Settings::change`].
     pub fn put_network_interface(&mut self, interface: NetworkInterface) -> Result<()> {
         self.change(|new| put(&mut new.network_interfaces, interface))
+    }
+
+    /// What became of a running machine's disk.
+    pub(crate) fn changed_drive(&mut self, change: DriveChange) {
+        if let Some(drive) = self
+            .drives
+            .iter_mut()
+            .find(|drive| drive.drive_id == change.drive_id)
+        {
+            drive.path_on_host = change.path_on_host.unwrap_or_else(|| drive.path_on_host.clone());
+            let before = drive.rate_limiter.unwrap_or_default();
+            drive.rate_limiter = change
+                .rate_limiter
+                .map_or(drive.rate_limiter, |limits| Some(before.changed(limits)));
+        }
     }
 
     /// Everything a machine needs.

@@ -4,7 +4,8 @@ use std::sync::PoisonError;
 
 use super::{Controller, Refusal, Running, Status};
 use crate::api::Action;
-use crate::error::Result;
+use crate::config::DriveChange;
+use crate::error::{Error, Result};
 
 impl Controller {
     /// Does something to the running machine.
@@ -30,7 +31,10 @@ impl Controller {
             }
             Action::SendCtrlAltDel => running.ctrl_alt_del()?,
             Action::FlushMetrics => self.writer.flush()?,
-            Action::ChangeDrive(_) => return Err(Refusal::absent("drives")),
+            Action::ChangeDrive(change) => {
+                running.change_drive(&change)?;
+                self.settings.changed_drive(change);
+            }
             Action::ChangeNetworkInterface(_) => return Err(Refusal::absent("network-interfaces")),
             Action::ChangeBalloon(_) | Action::ChangeBalloonStatistics(_) | Action::TellBalloonStatistics => {
                 return Err(Refusal::absent("balloon"));
@@ -42,6 +46,28 @@ impl Controller {
 }
 
 impl Running {
+    fn change_drive(&self, change: &DriveChange) -> Result<(), Refusal> {
+        let id = &change.drive_id;
+        let (_, disk) = self
+            .drives
+            .iter()
+            .find(|(name, _)| name == id)
+            .ok_or_else(|| Refusal::NoDrive(id.clone()))?;
+        disk.change(|disk| {
+            if let Some(path) = &change.path_on_host {
+                disk.change_file(path).map_err(|source| Error::Drive {
+                    id: id.to_string(),
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+            if let Some(limits) = change.rate_limiter {
+                disk.change_limits(limits);
+            }
+            Ok(())
+        })
+    }
+
     fn ctrl_alt_del(&self) -> Result<(), Refusal> {
         let mut keyboard = self.keyboard.lock().unwrap_or_else(PoisonError::into_inner);
         keyboard.ctrl_alt_del().map_err(Refusal::Keys)

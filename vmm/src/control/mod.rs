@@ -22,17 +22,17 @@ use vmm_sys_util::eventfd::EventFd;
 pub use status::{Refusal, Status};
 
 use crate::api::{Command, Question, Request, Response};
-use crate::boot::{self, Machine};
+use crate::boot::{self, Drives, Machine};
 use crate::config::Settings;
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::endpoint::Endpoint;
-use crate::devices::virtio::vsock::SocketFile;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::logger;
 use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
+use crate::socket_file::SocketFile;
 
 /// Obeys the API.
 pub struct Controller {
@@ -52,6 +52,7 @@ pub struct Controller {
 struct Running {
     processors: Processors,
     keyboard: Arc<Mutex<Keyboard>>,
+    drives: Drives,
     /// Given up with this, whatever the processors' threads still hold.
     _sockets: Vec<SocketFile>,
 }
@@ -190,6 +191,7 @@ impl Controller {
             mmio,
             endpoints,
             sockets,
+            drives,
             serial,
             keyboard,
             vm,
@@ -204,6 +206,7 @@ impl Controller {
         self.running = Some(Running {
             processors,
             keyboard,
+            drives,
             _sockets: sockets,
         });
         self.attached = Some(Attached { serial, endpoints });
@@ -375,7 +378,7 @@ mod tests {
             (
                 "PATCH",
                 "/drives/d",
-                r#"{"drive_id": "d"}"#,
+                r#"{"drive_id": "d", "path_on_host": "/"}"#,
                 "not supported before starting the microVM",
             ),
         ] {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::api::{Command, Fault};
+use crate::config::Id;
 use crate::devices::keyboard::Unread;
 use crate::error::Error;
 
@@ -33,6 +34,9 @@ pub enum Refusal {
     /// There is no such device.
     #[error("No {0} device found.")]
     NoDevice(&'static str),
+    /// There is no disk of this name.
+    #[error("No drive is called {0}.")]
+    NoDrive(Id),
     /// The keys are still in the keyboard's buffer.
     #[error("cannot send Ctrl+Alt+Del: {0}")]
     Keys(Unread),

@@ -45,8 +45,12 @@ pub(crate) struct Driver {
 impl Driver {
     /// A device nobody has touched.
     pub(crate) fn of(device: impl Device + 'static) -> Driver {
+        Driver::shared(Shared::new(device).unwrap())
+    }
+
+    /// A device nobody has touched, that somebody else can reach too.
+    pub(crate) fn shared(shared: Arc<Shared>) -> Driver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        let shared: Arc<Shared> = Shared::new(device).unwrap();
         let line = shared.line().try_clone().unwrap();
         let available = vec![0; shared.bells().len()];
         Driver {

@@ -84,6 +84,24 @@ impl<D: Device + ?Sized> Shared<D> {
     }
 }
 
+impl<D: Device> Shared<D> {
+    /// Changes the device, from any thread. The driver is told when its configuration space reads otherwise then, and what
+    /// waits in the queues is looked at again.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut D) -> T) -> T {
+        let mut served = self.served();
+        let before = served.device.config().to_vec();
+        let done = change(&mut served.device);
+        if served.device.config() != before {
+            self.interrupt.config_changed(served.active.is_some());
+        }
+        for bell in self.bells.iter() {
+            // Fails only when it has been rung 2^64 times.
+            let _ = bell.write(1);
+        }
+        done
+    }
+}
+
 impl Shared {
     /// Lets the device do something; a guest that broke the rules loses it until the next reset.
     fn serve(&self, work: impl FnOnce(&mut dyn Device, Option<&mut Active>) -> Result<(), Malformed>) {

@@ -13,6 +13,8 @@ pub(crate) struct Interrupt {
     status: AtomicU32,
     /// The device found something it cannot go on from; `DEVICE_NEEDS_RESET` until the driver resets it.
     broken: AtomicBool,
+    /// `ConfigGeneration` (virtio 1.2 §4.2.2.2).
+    generation: AtomicU32,
 }
 
 impl Interrupt {
@@ -24,6 +26,7 @@ impl Interrupt {
             line: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
             status: AtomicU32::new(0),
             broken: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
         })
     }
 
@@ -35,6 +38,19 @@ impl Interrupt {
     /// Buffers were used.
     pub(crate) fn used(&self) {
         self.raise(VIRTIO_MMIO_INT_VRING);
+    }
+
+    /// The configuration space reads otherwise than before; a driver that is there is told.
+    pub(super) fn config_changed(&self, driven: bool) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        if driven {
+            self.raise(VIRTIO_MMIO_INT_CONFIG);
+        }
+    }
+
+    /// Which configuration space the driver reads from; it reads again when this has changed meanwhile.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::SeqCst)
     }
 
     /// The device serves no more until it is reset (virtio 1.2 §2.1.2).

@@ -97,6 +97,7 @@ impl Transport {
             reg::VIRTIO_MMIO_QUEUE_NUM_MAX => self.queue().map_or(0, |queue| queue.max_size().into()),
             reg::VIRTIO_MMIO_QUEUE_READY => self.queue().map_or(0, |queue| queue.ready().into()),
             reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.shared.interrupt.status(),
+            reg::VIRTIO_MMIO_CONFIG_GENERATION => self.shared.interrupt.generation(),
             reg::VIRTIO_MMIO_STATUS if self.shared.interrupt.is_broken() => {
                 self.status | VIRTIO_CONFIG_S_NEEDS_RESET
             }

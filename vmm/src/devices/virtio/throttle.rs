@@ -118,6 +118,19 @@ impl Throttle {
         })
     }
 
+    /// Takes other limits from now on; a bucket that is not named stays, one that holds nothing back goes. What is blocked
+    /// may be tried again at once.
+    pub(crate) fn change(&mut self, change: RateLimiter, now: Instant) {
+        let bucket = |limit: TokenBucket| limit.limits().then(|| Bucket::new(limit, now));
+        if let Some(limit) = change.bandwidth {
+            self.bytes = bucket(limit);
+        }
+        if let Some(limit) = change.ops {
+            self.operations = bucket(limit);
+        }
+        self.blocked_until = None;
+    }
+
     /// Readable when what was refused may be tried again.
     pub(crate) fn timer(&self) -> RawFd {
         self.timer.as_raw_fd()
@@ -234,6 +247,21 @@ mod tests {
         assert!(limiter.allows(300, start));
         assert!(!limiter.allows(1, start + SECOND));
         assert!(limiter.allows(1, start + 3 * SECOND));
+    }
+
+    #[test]
+    fn limits_change_one_by_one_and_are_lifted() {
+        let start = Instant::now();
+        let limits = |bandwidth, ops| RateLimiter { bandwidth, ops };
+        let mut limiter =
+            Throttle::new(Some(limits(Some(limit(10, 0, 1)), Some(limit(5, 0, 1)))), start).unwrap();
+        assert!(limiter.allows(10, start));
+        assert!(!limiter.allows(10, start));
+        limiter.change(limits(Some(limit(100, 0, 1)), None), start);
+        assert!(limiter.allows(100, start), "a new bucket is full");
+        limiter.change(limits(Some(limit(0, 0, 0)), None), start);
+        assert!((0..3).all(|_| limiter.allows(1 << 40, start)));
+        assert!(!limiter.allows(1, start), "five operations still are five");
     }
 
     #[test]

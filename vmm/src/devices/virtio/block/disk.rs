@@ -63,6 +63,16 @@ impl Disk {
         })
     }
 
+    /// Another file in the place of this, with the same name and the same rights.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Disk::open`].
+    pub(super) fn reopen(&self, path: &Path) -> io::Result<Disk> {
+        let disk = Disk::open(path, "", self.read_only, self.flushes)?;
+        Ok(Disk { id: self.id, ..disk })
+    }
+
     pub(crate) fn sectors(&self) -> u64 {
         self.sectors
     }

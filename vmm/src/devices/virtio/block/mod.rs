@@ -9,6 +9,8 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::path::Path;
 use std::time::Instant;
 
 use virtio_bindings::virtio_blk as blk;
@@ -20,6 +22,7 @@ use request::Request;
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
 use super::throttle::Throttle;
+use crate::config::RateLimiter;
 
 /// One queue is what one event loop can serve.
 const QUEUE_SIZE: u16 = 256;
@@ -48,6 +51,22 @@ impl Block {
             throttle,
             config,
         }
+    }
+
+    /// Puts another file in the disk's place. What the guest has not flushed is written to the old one.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening it; then the disk is as before.
+    pub(crate) fn change_file(&mut self, path: &Path) -> io::Result<()> {
+        self.disk = self.disk.reopen(path)?;
+        self.config = config(&self.disk);
+        Ok(())
+    }
+
+    /// Gives it other limits.
+    pub(crate) fn change_limits(&mut self, change: RateLimiter) {
+        self.throttle.change(change, Instant::now());
     }
 
     fn serve(&mut self, memory: &GuestMemoryMmap, chain: Chain) -> Result<Option<usize>, Malformed> {

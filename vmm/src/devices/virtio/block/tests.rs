@@ -4,12 +4,14 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
 use virtio_bindings::virtio_blk as blk;
+use virtio_bindings::virtio_mmio::{self as reg, VIRTIO_MMIO_INT_CONFIG};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::disk::Disk;
 use super::{Block, Throttle};
 use crate::config::{RateLimiter, TokenBucket};
 use crate::devices::virtio::driver::{BUFFERS, Driver};
+use crate::devices::virtio::endpoint::Shared;
 
 const SECTORS: u64 = 64;
 const HEADER: u64 = BUFFERS;
@@ -228,4 +230,66 @@ fn what_is_no_disk_is_refused() {
     assert!(error(std::path::Path::new("/dev/null")).contains("neither"));
     let empty = tempfile::NamedTempFile::new().unwrap();
     assert!(error(empty.path()).contains("shorter than a sector"));
+}
+
+#[test]
+fn a_disk_changes_under_its_driver() {
+    let (old, new) = (
+        tempfile::NamedTempFile::new().unwrap(),
+        tempfile::NamedTempFile::new().unwrap(),
+    );
+    old.as_file().write_all_at(&[1; 512], 0).unwrap();
+    new.as_file().write_all_at(&[2; 2048], 0).unwrap();
+    let once = TokenBucket {
+        size: 1,
+        one_time_burst: None,
+        refill_time: 1_000_000,
+    };
+    let limits = |ops| RateLimiter {
+        bandwidth: None,
+        ops: Some(ops),
+    };
+    let shared = Shared::new(open(&old, true, Some(limits(once)))).unwrap();
+    let mut driver = Driver::shared(shared.clone());
+    driver.restart();
+    let generation = driver.get(reg::VIRTIO_MMIO_CONFIG_GENERATION);
+    let capacity = |driver: &mut Driver| driver.get(reg::VIRTIO_MMIO_CONFIG);
+    assert_eq!(capacity(&mut driver), 1);
+
+    shared
+        .change(|disk| disk.change_file(std::path::Path::new("/nowhere")))
+        .unwrap_err();
+    assert_eq!((capacity(&mut driver), driver.interrupted()), (1, false));
+    shared.change(|disk| disk.change_file(new.path())).unwrap();
+    assert_eq!(capacity(&mut driver), 4);
+    assert!(driver.interrupted(), "the driver is told");
+    assert_eq!(
+        driver.get(reg::VIRTIO_MMIO_INTERRUPT_STATUS),
+        VIRTIO_MMIO_INT_CONFIG
+    );
+    assert_ne!(driver.get(reg::VIRTIO_MMIO_CONFIG_GENERATION), generation);
+
+    let part = [(DATA, 512, true)];
+    assert_eq!(
+        request(&mut driver, blk::VIRTIO_BLK_T_IN, 3, &part),
+        Some((OK, 513))
+    );
+    assert_eq!(driver.bytes(DATA, 512), [2; 512]);
+    assert_eq!(
+        request(&mut driver, blk::VIRTIO_BLK_T_OUT, 0, &[(DATA, 512, false)]),
+        None,
+        "the limit"
+    );
+    let nothing = TokenBucket { size: 0, ..once };
+    shared.change(|disk| disk.change_limits(limits(nothing)));
+    driver.shared.serve_all();
+    assert_eq!(
+        driver.bytes(STATUS, 1)[0],
+        FAILED,
+        "what waited is served, and the new file is as read-only as the old"
+    );
+    assert_eq!(
+        request(&mut driver, blk::VIRTIO_BLK_T_IN, 0, &part),
+        Some((OK, 513))
+    );
 }

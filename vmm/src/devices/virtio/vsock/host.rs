@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::event::{Timespec, epoll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::socket_file::SocketFile;
+
 /// Programs that connected and have not said where to; the oldest goes when there are more.
 const GREETING_MAX: usize = 64;
 /// `CONNECT 4294967295\n` and some room for blanks.
@@ -80,7 +82,7 @@ impl Host {
     /// Those of `bind(2)`.
     pub(super) fn listen(path: &Path) -> io::Result<(Host, SocketFile)> {
         let listener = UnixListener::bind(path)?;
-        let file = SocketFile(path.into());
+        let file = SocketFile::of(path);
         let host = Host {
             listener,
             path: path.into(),
@@ -214,18 +216,6 @@ impl Host {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         connect(&socket, &SocketAddrUnix::new(Path::new(&path))?)?;
         Ok(socket.into())
-    }
-}
-
-/// A socket's name in the file system, to be kept by who knows when the microVM ends: the device itself may be in use by a
-/// processor's thread until the process is gone.
-#[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody else may have removed it; nobody may be left with a socket that nobody answers.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -23,12 +23,12 @@ use std::path::Path;
 use vm_memory::GuestMemoryMmap;
 
 use connection::{Connection, Next};
-pub(crate) use host::SocketFile;
 use host::{Event, Greeted, Host};
 use packet::{DATA_MAX, HEADER_LEN, Header, Operation, STREAM};
 
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use crate::socket_file::SocketFile;
 
 /// The host's address (vsock(7)).
 const HOST_CID: u64 = 2;
