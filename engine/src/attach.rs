@@ -1,6 +1,7 @@
 //! `attach`: our terminal or pipes joined to a container's streams, over its shim.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags};
@@ -272,7 +273,7 @@ impl Engine {
             stdout: options.stdout,
             stderr: options.stderr,
         };
-        let ended = self.ask(&socket, &config, &request)?;
+        let ended = self.ask(&socket, &config, &request, Some(protocol::PATIENCE))?;
         let mut session = Session::new(socket, options.clone(), config.tty);
         session.ended = ended;
         Ok(session)
@@ -291,6 +292,7 @@ impl Engine {
             name: config.name.to_string(),
             status,
         };
+        let until = Instant::now() + protocol::PATIENCE;
         loop {
             let status = self.state(id)?.status;
             if !status.allows(wanted) {
@@ -300,8 +302,13 @@ impl Engine {
                 Ok(socket) => return Ok(socket),
                 // At its end the shim closes its door, then writes the record: a moment until that can be read. A shim
                 // that died between the two is found out by its lock.
-                Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => {
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) if Instant::now() < until => {
                     std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED | rustix::io::Errno::AGAIN) => {
+                    return Err(Error::ShimSilent {
+                        name: config.name.to_string(),
+                    });
                 }
                 Err(e) => {
                     let path = self.paths.run_dir(id).join("shim.sock");

@@ -132,6 +132,8 @@ pub struct State {
     pub pid_start: u64,
     /// The shim's pid; 0 when there is none.
     pub shim_pid: i32,
+    /// Its start time, as init's.
+    pub shim_start: u64,
     /// Exit code of the last run.
     pub exit_code: i32,
     /// The kernel killed a process of it for memory.

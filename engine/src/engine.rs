@@ -106,17 +106,6 @@ impl Engine {
     pub(crate) fn event(&self, action: &str, config: &ContainerConfig, more: &[(&str, String)]) {
         note(&self.paths, action, config, more);
     }
-
-    /// Kills a running container and waits until it has ended.
-    pub(crate) fn end(&self, id: &ContainerId) -> Result<()> {
-        self.stop(
-            id,
-            &crate::StopOptions {
-                signal: Some(crate::flags::Signal::KILL),
-                timeout: Some(-1),
-            },
-        )
-    }
 }
 
 /// Notes what happened to a container. An event that cannot be written stops no container.

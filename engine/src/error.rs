@@ -41,6 +41,8 @@ pub enum Error {
     },
     #[error("the shim of container {0} ended without a word")]
     ShimDied(String),
+    #[error("the shim of container {name} says nothing")]
+    ShimSilent { name: String },
     #[error("the shim of container {name} refused: {why}")]
     Shim { name: String, why: String },
     #[error("not supported: {what}: {why}")]

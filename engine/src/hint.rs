@@ -55,6 +55,7 @@ fn engine(error: &Error) -> Option<String> {
                 .into()
         }
         Error::ShimDied(_) => "`berth ps --all` cleans up after it; the kernel's log says whether it was killed".into(),
+        Error::ShimSilent { name } => format!("`berth rm --force {name}` ends the container without it"),
         Error::Damaged { .. } => "remove the container with `berth rm --force`, or put the file back".into(),
         _ => return None,
     })

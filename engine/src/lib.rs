@@ -20,6 +20,7 @@ pub mod hint;
 
 mod conflicts;
 mod create;
+mod end;
 mod engine;
 mod inspect;
 mod list;

@@ -86,6 +86,7 @@ pub(crate) fn settle(state: &mut State) {
     state.pid = 0;
     state.pid_start = 0;
     state.shim_pid = 0;
+    state.shim_start = 0;
     state.endpoints.clear();
     state.ports.clear();
 }

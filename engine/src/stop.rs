@@ -1,6 +1,7 @@
 //! `stop`, `kill`, `restart`, `pause`, `unpause`, `wait`: messages to the shim.
 
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 
@@ -10,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::flags::Signal;
 use crate::id::ContainerId;
-use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply, Request};
+use crate::shim::protocol::{self, Failure, PACKET_MAX, PATIENCE, Packet, Reply, Request};
 use crate::start::StartOptions;
 
 /// How to stop; none takes the container's own settings.
@@ -38,15 +39,34 @@ const STOP_TIMEOUT: i64 = 10;
 
 impl Engine {
     /// Asks it to end, then makes it; returns when it has. A container that does not run is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ShimSilent`] when it should have been made to end for a while and its shim has not said so.
     pub fn stop(&self, id: &ContainerId, options: &StopOptions) -> Result<()> {
         let config = self.config(id)?;
         let signal = options.signal.unwrap_or(config.stop_signal).number();
         let timeout = options.timeout.or(config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+        // Negative: the container may take as long as it likes, and nobody can tell it from a shim that is stuck.
+        let patience = u64::try_from(timeout)
+            .ok()
+            .map(|seconds| PATIENCE.saturating_add(Duration::from_secs(seconds)));
+        self.stop_within(id, signal, timeout, patience)
+    }
+
+    pub(crate) fn stop_within(
+        &self,
+        id: &ContainerId,
+        signal: i32,
+        timeout: i64,
+        patience: Option<Duration>,
+    ) -> Result<()> {
+        let config = self.config(id)?;
         let socket = match self.shim(id, &config, "stop", Verb::Kill) {
             Err(Error::Wrong { .. }) => return Ok(()),
             other => other?,
         };
-        match self.ask(&socket, &config, &Request::Stop { signal, timeout }) {
+        match self.ask(&socket, &config, &Request::Stop { signal, timeout }, patience) {
             // It ended of itself while we asked.
             Err(Error::ShimDied(_)) if !self.state(id).is_ok_and(|s| s.status.needs_shim()) => Ok(()),
             other => other.map(drop),
@@ -93,7 +113,7 @@ impl Engine {
         }
         let last = condition != WaitCondition::NextExit;
         match self.shim(id, &config, "wait for", Verb::Kill) {
-            Ok(socket) => match self.ask(&socket, &config, &Request::Wait { last }) {
+            Ok(socket) => match self.ask(&socket, &config, &Request::Wait { last }, None) {
                 Ok(Some(code)) => Ok(code),
                 Err(e @ Error::Shim { .. }) => Err(e),
                 // The shim ended between connect and answer: the record is written by then.
@@ -132,22 +152,26 @@ impl Engine {
     fn command(&self, id: &ContainerId, verb: &'static str, wanted: Verb, request: &Request) -> Result<()> {
         let config = self.config(id)?;
         let socket = self.shim(id, &config, verb, wanted)?;
-        self.ask(&socket, &config, request).map(drop)
+        self.ask(&socket, &config, request, Some(PATIENCE)).map(drop)
     }
 
-    /// One request and its answer; the exit code if that is the answer.
+    /// One request and its answer; the exit code if that is the answer. [`Error::ShimSilent`] after `patience`.
     pub(crate) fn ask(
         &self,
         socket: &OwnedFd,
         config: &ContainerConfig,
         request: &Request,
+        patience: Option<Duration>,
     ) -> Result<Option<i32>> {
         let name = || config.name.to_string();
-        let gone = |_| Error::ShimDied(name());
+        let gone = |_: std::io::Error| Error::ShimDied(name());
         // A shim at its end answers before it hears the question: its word is there although the way to it is cut.
         let _ = protocol::transmit(socket, &request.encode(), SendFlags::empty());
+        if !berth_sys::readiness::readable_within(socket, patience).map_err(gone)? {
+            return Err(Error::ShimSilent { name: name() });
+        }
         let mut buffer = vec![0; PACKET_MAX];
-        match protocol::receive(socket, &mut buffer, RecvFlags::empty()).map_err(gone)? {
+        match protocol::receive(socket, &mut buffer, RecvFlags::empty()).map_err(|e| gone(e.into()))? {
             Packet::Reply(Reply::Done) => Ok(None),
             Packet::Reply(Reply::Exit { code }) => Ok(Some(code)),
             Packet::Reply(Reply::Failed(Failure::Other { why, .. })) => {

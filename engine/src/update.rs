@@ -71,7 +71,14 @@ impl Engine {
 
     fn reload(&self, config: &ContainerConfig, limits: bool) -> Result<()> {
         match protocol::connect(&self.paths.run_dir(&config.id)) {
-            Ok(socket) => self.ask(&socket, config, &Request::Reload { limits }).map(drop),
+            Ok(socket) => self
+                .ask(
+                    &socket,
+                    config,
+                    &Request::Reload { limits },
+                    Some(protocol::PATIENCE),
+                )
+                .map(drop),
             // It has just ended; the next start reads the record.
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED) => Ok(()),
             Err(e) => Err(Error::io("connect to", self.paths.run_dir(&config.id), e)),

@@ -59,6 +59,9 @@ pub struct CreateOptions {
     pub seccomp_cache: Option<PathBuf>,
     /// The caller starts the container at once and nobody else will: saves the start FIFO.
     pub start_at_once: bool,
+    /// Longest wait for each step of init, in create and in a [`Container::start`] at once: where it joins others' pid
+    /// namespace they can see and stop it. None waits for ever.
+    pub patience: Option<Duration>,
 }
 
 /// A created container, as create returns it.
@@ -81,7 +84,7 @@ pub struct Container {
     pub(crate) id: ContainerId,
     pub(crate) record: Record,
     /// With `start_at_once`: the socket init waits on.
-    pub(crate) starter: Option<OwnedFd>,
+    pub(crate) starter: Option<Channel>,
     /// The host's hierarchies, looked for once.
     pub(crate) hierarchy: OnceLock<Hierarchy>,
 }
@@ -94,7 +97,8 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// [`Error::NotSealed`], [`Error::Exists`], [`Error::Config`], [`Error::Invalid`], or the step that failed in either process.
+    /// [`Error::NotSealed`], [`Error::Exists`], [`Error::Config`], [`Error::Invalid`], [`Error::Silent`], or the step that
+    /// failed in either process.
     pub fn create(
         root: &StateRoot,
         id: &ContainerId,
@@ -216,11 +220,11 @@ impl Container {
     ///
     /// # Errors
     ///
-    /// [`Error::Wrong`] unless created; [`Error::Exec`] when the program cannot be executed and this process
+    /// [`Error::Wrong`] unless created; [`Error::Silent`] or [`Error::Exec`] when the program cannot be executed and this process
     /// created the container with `start_at_once`.
     pub fn start(&mut self) -> Result<()> {
         match self.starter.take() {
-            Some(fd) => start_by_word(Channel::from_fd(fd), self.record.pid)?,
+            Some(channel) => start_by_word(&channel, self.record.pid)?,
             None => {
                 self.require(Verb::Start)?;
                 start_by_fifo(&self.root.fifo(&self.id)).map_err(|e| match e {
@@ -425,7 +429,7 @@ impl Container {
 /// Longest wait for a killed init. It can stay in uninterruptible sleep on a dead file server for ever.
 const KILL_WAIT_MAX: Duration = Duration::from_secs(10);
 
-fn start_by_word(channel: Channel, pid: i32) -> Result<()> {
+fn start_by_word(channel: &Channel, pid: i32) -> Result<()> {
     channel.go(pid)?;
     match channel.hear()? {
         None => Ok(()),

@@ -113,7 +113,8 @@ pub(crate) fn create(
     } else {
         Some(make_fifo(root, id)?)
     };
-    let (parent, child) = Channel::pair()?;
+    let (mut parent, child) = Channel::pair()?;
+    parent.set_patience(options.patience);
     let listener = connect_listener(seccomp, filter.as_ref())?;
     let streams = match options.stdio {
         Stdio::Inherit => None,
@@ -208,7 +209,7 @@ pub(crate) fn create(
     }
     undo.armed = false;
     let init = undo.init.take().expect("set above");
-    let starter = options.start_at_once.then(|| parent.into_fd());
+    let starter = options.start_at_once.then_some(parent);
     let container = Container {
         root: root.clone(),
         id: id.clone(),

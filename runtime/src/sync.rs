@@ -131,22 +131,11 @@ impl Channel {
             None,
         )
         .step("make", "the socket to init")?;
-        Ok((Self::from_fd(a), Self::from_fd(b)))
-    }
-
-    /// The descriptor, to keep it for a later [`go`](Self::go).
-    #[must_use]
-    pub fn into_fd(self) -> OwnedFd {
-        self.socket
-    }
-
-    /// An end kept with [`into_fd`](Self::into_fd).
-    #[must_use]
-    pub fn from_fd(fd: OwnedFd) -> Self {
-        Self {
-            socket: fd,
+        let end = |socket| Self {
+            socket,
             patience: None,
-        }
+        };
+        Ok((end(a), end(b)))
     }
 
     /// From now on [`hear`](Self::hear) waits at most so long for each word; `None` waits for ever.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use berth_runtime::{Console, Container, CreateOptions, Stdio};
 use berth_sys::pidfd;
@@ -12,9 +13,13 @@ use serde_json::Value;
 use super::{Launched, Sandbox};
 use crate::config::ContainerConfig;
 use crate::error::{At, Error, Result};
+use crate::flags::PidMode;
 use crate::paths::Paths;
 use crate::shim::{self, shm};
 use crate::{rootfs, spec};
+
+/// Longest wait for a step of init where the processes of another container can see and stop it; milliseconds otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts it, in the network namespace `netns` if one was made for it. What a failure leaves is the caller's to undo.
 pub(crate) fn launch(paths: &Paths, config: &ContainerConfig, netns: Option<&Path>) -> Result<Launched> {
@@ -52,6 +57,7 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig, netns: Option<&Pat
             },
             seccomp_cache: Some(paths.seccomp()),
             start_at_once: true,
+            patience: matches!(config.host.pid, PidMode::Container(_)).then_some(PATIENCE),
             ..CreateOptions::default()
         },
     )

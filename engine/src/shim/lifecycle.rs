@@ -40,7 +40,7 @@ pub(super) struct Running {
 pub(super) fn begin(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
     // Recorded before it is made: should the shim be killed from here on, reconcile knows to clean up.
     state.status = Status::Restarting;
-    state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+    name_shim(state);
     state.error.clear();
     record::save_state(paths, &config.id, state, Durability::Renamed)?;
     let running = steps(paths, config, state);
@@ -58,6 +58,12 @@ pub(super) fn begin(paths: &Paths, config: &ContainerConfig, state: &mut State) 
         let _ = record::save_state(paths, &config.id, state, Durability::Renamed);
     }
     running
+}
+
+/// Records who we are. Without a start time nobody kills us by our pid, which is no reason not to start.
+fn name_shim(state: &mut State) {
+    state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+    state.shim_start = berth_sys::pidfd::stat(state.shim_pid).map_or(0, |stat| stat.start_time);
 }
 
 fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
@@ -225,7 +231,7 @@ pub(super) fn end(
     state.finished = Some(Timestamp::now());
     state.status = if again { Status::Restarting } else { Status::Exited };
     if again {
-        state.shim_pid = rustix::process::getpid().as_raw_nonzero().get();
+        name_shim(state);
     } else {
         // Before the record: once that says "exited" the name may be the next shim's.
         let _ = std::fs::remove_file(paths.run_dir(&config.id).join("shim.sock"));

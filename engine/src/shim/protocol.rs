@@ -15,12 +15,18 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recv, send};
 use serde::{Deserialize, Serialize};
 
 /// Largest packet either side sends.
 pub(crate) const PACKET_MAX: usize = 16 * 1024 + 1;
+
+/// Longest wait for a shim that has nothing to wait for itself. Everything it does takes milliseconds, but for a health check
+/// that something in the container keeps from starting: seconds, in which its loop stands still.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a client may say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,7 +188,7 @@ fn open_dir(dir: &Path) -> rustix::io::Result<OwnedFd> {
     )
 }
 
-/// Connects to the shim whose directory this is.
+/// Connects to the shim whose directory this is. EAGAIN when it has not taken in those before us for [`PATIENCE`].
 pub(crate) fn connect(run_dir: &Path) -> rustix::io::Result<OwnedFd> {
     let dir = open_dir(run_dir)?;
     let socket = rustix::net::socket_with(
@@ -191,7 +197,11 @@ pub(crate) fn connect(run_dir: &Path) -> rustix::io::Result<OwnedFd> {
         SocketFlags::CLOEXEC,
         None,
     )?;
+    // unix(7): a full queue holds connect up as it holds up a sender.
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
     rustix::net::connect(&socket, &address(&dir)?)?;
+    // From here on whoever does not take our packets holds us back.
+    set_socket_timeout(&socket, Timeout::Send, None)?;
     Ok(socket)
 }
 

@@ -112,7 +112,7 @@ pub(super) fn run(errand: Errand) -> Result<()> {
         if !shim.pause_between_runs(backoff) {
             // Stopped while waiting.
             shim.state.status = Status::Exited;
-            shim.state.shim_pid = 0;
+            (shim.state.shim_pid, shim.state.shim_start) = (0, 0);
             record::save_state(
                 &shim.errand.paths,
                 &shim.errand.id,

@@ -65,6 +65,7 @@ fn options(args: CreateArgs, terminal_here: bool) -> Result<CreateOptions, Failu
         preserve_fds: preserved(args.preserve_fds)?,
         seccomp_cache: None,
         start_at_once: false,
+        patience: None,
     })
 }
 
