@@ -12,12 +12,13 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 
 use crate::attach::{AttachOptions, Session};
 use crate::config::ContainerConfig;
-use crate::container::Verb;
+use crate::container::{State, Status, Verb};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
+use crate::record::{self, Durability};
 use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply};
-use crate::{reconcile, record, remove};
+use crate::{reconcile, remove};
 
 /// How to start.
 #[derive(Debug, Clone, Default)]
@@ -45,18 +46,23 @@ impl Engine {
                 status: state.status,
             });
         }
-        let socket = self.spawn_shim(&config, options.attach.as_ref())?;
-        log::debug!("waiting for berth-shim to start container {id}");
-        let outcome = first_word(&socket, &config);
-        log::debug!("berth-shim answered for container {id}: {outcome:?}");
-        if let Err(e) = outcome {
-            if config.host.auto_remove {
-                // What the user hears is why it did not start.
-                let _ = reconcile::clear(&self.paths, id, &state);
-                let _ = remove::erase(&self.paths, id, Some(&config), true);
-            }
-            return Err(e);
-        }
+        // Before there is a shim: should we be killed from here on, nobody takes the container for one that rests, starts it
+        // a second time or removes it under the shim's hands.
+        let mut starting = state.clone();
+        starting.status = Status::Restarting;
+        record::save_state(&self.paths, id, &starting, Durability::Renamed)?;
+        let started = self
+            .spawn_shim(&config, options.attach.as_ref())
+            .and_then(|socket| {
+                log::debug!("waiting for berth-shim to start container {id}");
+                let outcome = first_word(&socket, &config);
+                log::debug!("berth-shim answered for container {id}: {outcome:?}");
+                outcome.map(|()| socket)
+            });
+        let socket = match started {
+            Ok(socket) => socket,
+            Err(e) => return Err(self.not_started(&config, &state, e)),
+        };
         drop(lock);
         Ok(options
             .attach
@@ -64,6 +70,20 @@ impl Engine {
             .map(|attach| Session::new(socket, attach.clone(), config.tty)))
     }
 
+    /// After a start that failed: with `--rm` the container goes, otherwise the record is what the shim made of it, or as it
+    /// was if no shim came so far. The error is what the user hears, whatever comes of this.
+    fn not_started(&self, config: &ContainerConfig, before: &State, e: Error) -> Error {
+        let id = &config.id;
+        if config.host.auto_remove {
+            let _ = reconcile::clear(&self.paths, id, before);
+            let _ = remove::erase(&self.paths, id, Some(config), true);
+        } else if record::state(&self.paths, id)
+            .is_ok_and(|now| now.status == Status::Restarting && now.shim_pid == 0)
+        {
+            let _ = record::save_state(&self.paths, id, before, Durability::Renamed);
+        }
+        e
+    }
     fn spawn_shim(&self, config: &ContainerConfig, attach: Option<&AttachOptions>) -> Result<OwnedFd> {
         let run = self.paths.run_dir(&config.id);
         match std::fs::DirBuilder::new().mode(0o700).create(&run) {
