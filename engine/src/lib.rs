@@ -44,6 +44,7 @@ pub mod image_files;
 pub mod init;
 mod isolation;
 pub mod rootfs;
+pub mod scratch;
 pub mod shim;
 mod spec;
 

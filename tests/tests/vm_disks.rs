@@ -15,7 +15,14 @@ fn debians_kernel_reads_what_is_written() {
     }
     let mut vm = Vm::boot(&VmConfig {
         memory_mib: 2048,
-        files: vec![(berth_tests::test_binary("erofs"), "/t/deps/erofs".into(), 0o755)],
+        files: vec![
+            (berth_tests::test_binary("erofs"), "/t/deps/erofs".into(), 0o755),
+            (
+                berth_tests::test_binary("scratch"),
+                "/t/deps/scratch".into(),
+                0o755,
+            ),
+        ],
         modules: vec!["loop", "overlay", "erofs"],
         ..VmConfig::default()
     });
@@ -24,9 +31,15 @@ fn debians_kernel_reads_what_is_written() {
     let _ = vm.run(setup).ok();
     let output = vm
         .run_for(
-            "TMPDIR=/work PROPTEST_CASES=12 /t/deps/erofs --test-threads 2 2>&1",
+            "TMPDIR=/work PROPTEST_CASES=6 /t/deps/erofs --test-threads 2 2>&1",
             Duration::from_secs(600),
         )
         .ok();
     assert!(!output.contains("skipped: needs"), "{output}");
+    let _ = vm
+        .run_for(
+            "umount /work; rm /disk; mkdir -p /tmp; /t/deps/scratch --test-threads 1 2>&1",
+            Duration::from_secs(600),
+        )
+        .ok();
 }
