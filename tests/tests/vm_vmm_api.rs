@@ -83,6 +83,8 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     let drive =
         r#"{"drive_id": "data", "path_on_host": "/t/disk", "is_root_device": false, "is_read_only": true}"#;
     vmm.done("PUT", "/drives/data", drive);
+    let card = r#"{"iface_id": "net", "host_dev_name": "tapapi"}"#;
+    vmm.done("PUT", "/network-interfaces/net", card);
     refuses_templates_the_host_cannot_do(&vmm);
     vmm.done("PUT", "/cpu-config", "{}");
     vmm.done("PUT", "/actions", START);
@@ -100,6 +102,7 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     says(&vmm, "cpus-4 disk-ddd");
     counts_what_happens(&vmm);
     changes_a_disk(&mut vmm);
+    changes_a_network_card(&vmm);
     stands_and_goes_on(&mut vmm);
     // Three keys, pressed while nobody can read them.
     pause(&vmm);
@@ -168,6 +171,24 @@ fn changes_a_disk(vmm: &mut VmmApi) {
         echo now-$(head -c 3 /dev/vda)\n",
     );
     says(vmm, "now-eee");
+}
+
+fn changes_a_network_card(vmm: &VmmApi) {
+    assert_eq!(
+        vmm.refused("PATCH", "/network-interfaces/x", r#"{"iface_id": "x"}"#),
+        "No network interface is called x."
+    );
+    for limits in [
+        r#"{"bandwidth": {"size": 7, "refill_time": 10}}"#,
+        r#"{"ops": {"size": 8, "refill_time": 10}}"#,
+    ] {
+        let change = format!(r#"{{"iface_id": "net", "tx_rate_limiter": {limits}}}"#);
+        vmm.done("PATCH", "/network-interfaces/net", &change);
+    }
+    let card = &vmm.ask("GET", "/vm/config", "").1["network-interfaces"][0];
+    assert_eq!(card["tx_rate_limiter"]["bandwidth"]["size"], 7);
+    assert_eq!(card["tx_rate_limiter"]["ops"]["size"], 8);
+    assert!(card["rx_rate_limiter"].is_null());
 }
 
 fn stands_and_goes_on(vmm: &mut VmmApi) {

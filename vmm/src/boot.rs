@@ -20,7 +20,7 @@ use crate::socket_file::SocketFile;
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
 use devices::Devices;
-pub(crate) use devices::Drives;
+pub(crate) use devices::{Drives, Interfaces};
 
 /// A machine whose processors stand at their first instruction.
 pub struct Machine {
@@ -31,6 +31,7 @@ pub struct Machine {
     /// Names that go with the machine.
     pub(crate) sockets: Vec<SocketFile>,
     pub(crate) drives: Drives,
+    pub(crate) interfaces: Interfaces,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     pub(crate) keyboard: Arc<Mutex<Keyboard>>,
     /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
@@ -50,6 +51,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         devices,
         sockets,
         drives,
+        interfaces,
     } = Devices::of(config)?;
     acpi::write(&memory, config.vcpus, devices.len())?;
     registers::write_tables(&memory)?;
@@ -97,6 +99,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         endpoints,
         sockets,
         drives,
+        interfaces,
         serial,
         keyboard,
         vm: Arc::new(vm),

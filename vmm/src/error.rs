@@ -114,6 +114,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The host's side of a network interface is refused.
+    #[error("network interface {id}: TAP {tap}")]
+    NetworkInterface {
+        /// Its name in the configuration.
+        id: String,
+        /// The TAP's.
+        tap: String,
+        /// Why.
+        source: io::Error,
+    },
     /// The host's side of vsock cannot listen.
     #[error("cannot listen for vsock on {} (is another microVM using it?)", path.display())]
     Vsock {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::arch::x86_64::layout;
-use crate::config::{CacheType, Config, Drive, Id, RateLimiter};
+use crate::config::{CacheType, Config, Drive, Id, NetworkInterface, RateLimiter};
 use crate::devices::virtio::block::{Block, Disk};
 use crate::devices::virtio::endpoint::Shared;
+use crate::devices::virtio::net::{Net, Tap};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::throttle::Throttle;
 use crate::devices::virtio::vsock::Vsock;
@@ -21,19 +22,28 @@ pub(super) struct Devices {
     /// What they listen on.
     pub(super) sockets: Vec<SocketFile>,
     pub(super) drives: Drives,
+    pub(super) interfaces: Interfaces,
 }
 
 /// Disks by their names.
 pub(crate) type Drives = Vec<(Id, Arc<Shared<Block>>)>;
 
+/// Network cards by their names.
+pub(crate) type Interfaces = Vec<(Id, Arc<Shared<Net>>)>;
+
 impl Devices {
     pub(super) fn of(config: &Config) -> Result<Devices> {
         let mut devices: Vec<Arc<Shared>> = Vec::new();
-        let (mut sockets, mut drives) = (Vec::new(), Vec::new());
+        let (mut sockets, mut drives, mut interfaces) = (Vec::new(), Vec::new(), Vec::new());
         for drive in &config.drives {
             let disk = Shared::new(disk(drive)?)?;
             drives.push((drive.drive_id.clone(), disk.clone()));
             devices.push(disk);
+        }
+        for interface in &config.network_interfaces {
+            let card = Shared::new(network_card(interface)?)?;
+            interfaces.push((interface.iface_id.clone(), card.clone()));
+            devices.push(card);
         }
         if let Some(entropy) = &config.entropy {
             let throttle = throttle(entropy.rate_limiter)?;
@@ -50,7 +60,7 @@ impl Devices {
         }
         if devices.len() > layout::VIRTIO_MAX {
             return Err(Error::Invalid {
-                field: "drives",
+                field: "drives and network-interfaces",
                 why: format!("there is room for {} devices", layout::VIRTIO_MAX),
             });
         }
@@ -58,6 +68,7 @@ impl Devices {
             devices,
             sockets,
             drives,
+            interfaces,
         })
     }
 }
@@ -79,4 +90,15 @@ fn disk(drive: &Drive) -> Result<Block> {
             source,
         })?;
     Ok(Block::new(disk, throttle(drive.rate_limiter)?))
+}
+
+fn network_card(interface: &NetworkInterface) -> Result<Net> {
+    let tap = Tap::open(&interface.host_dev_name).map_err(|source| Error::NetworkInterface {
+        id: interface.iface_id.to_string(),
+        tap: interface.host_dev_name.clone(),
+        source,
+    })?;
+    let receive = throttle(interface.rx_rate_limiter)?;
+    let send = throttle(interface.tx_rate_limiter)?;
+    Ok(Net::new(tap, interface.guest_mac, interface.mtu, receive, send))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, DriveChange, Entropy, HugePages, IoEngine,
-    Logger, MachineConfig, Metrics, Named, NetworkInterface, Vsock,
+    Logger, MachineConfig, Metrics, Named, NetworkInterface, NetworkInterfaceChange, RateLimiter, Vsock,
 };
 use crate::error::{Error, Result};
 
@@ -112,10 +112,19 @@ impl Settings {
             .find(|drive| drive.drive_id == change.drive_id)
         {
             drive.path_on_host = change.path_on_host.unwrap_or_else(|| drive.path_on_host.clone());
-            let before = drive.rate_limiter.unwrap_or_default();
-            drive.rate_limiter = change
-                .rate_limiter
-                .map_or(drive.rate_limiter, |limits| Some(before.changed(limits)));
+            limit(&mut drive.rate_limiter, change.rate_limiter);
+        }
+    }
+
+    /// What became of a running machine's network interface.
+    pub(crate) fn changed_network_interface(&mut self, change: &NetworkInterfaceChange) {
+        if let Some(interface) = self
+            .network_interfaces
+            .iter_mut()
+            .find(|interface| interface.iface_id == change.iface_id)
+        {
+            limit(&mut interface.rx_rate_limiter, change.rx_rate_limiter);
+            limit(&mut interface.tx_rate_limiter, change.tx_rate_limiter);
         }
     }
 
@@ -204,7 +213,6 @@ impl Settings {
                 "drives.io_engine",
             ),
             (drive(|drive| drive.socket.is_some()), "drives.socket"),
-            (!self.network_interfaces.is_empty(), "network-interfaces"),
             (self.balloon.is_some(), "balloon"),
             (self.mmds_config.is_some(), "mmds-config"),
             (!self.pmem.is_empty(), "pmem"),
@@ -220,6 +228,13 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+/// Changes what is named of some limits.
+fn limit(limits: &mut Option<RateLimiter>, change: Option<RateLimiter>) {
+    if let Some(change) = change {
+        *limits = Some(limits.unwrap_or_default().changed(change));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::{Controller, Refusal, Running, Status};
 use crate::api::Action;
-use crate::config::DriveChange;
+use crate::config::{DriveChange, Id, NetworkInterfaceChange};
 use crate::error::{Error, Result};
 
 impl Controller {
@@ -35,7 +35,10 @@ impl Controller {
                 running.change_drive(&change)?;
                 self.settings.changed_drive(change);
             }
-            Action::ChangeNetworkInterface(_) => return Err(Refusal::absent("network-interfaces")),
+            Action::ChangeNetworkInterface(change) => {
+                running.change_network_interface(&change)?;
+                self.settings.changed_network_interface(&change);
+            }
             Action::ChangeBalloon(_) | Action::ChangeBalloonStatistics(_) | Action::TellBalloonStatistics => {
                 return Err(Refusal::absent("balloon"));
             }
@@ -45,14 +48,18 @@ impl Controller {
     }
 }
 
+/// The device of this kind and name.
+fn called<'a, D>(devices: &'a [(Id, D)], kind: &'static str, id: &Id) -> Result<&'a D, Refusal> {
+    let found = devices.iter().find(|(name, _)| name == id);
+    found
+        .map(|(_, device)| device)
+        .ok_or_else(|| Refusal::NoneCalled(kind, id.clone()))
+}
+
 impl Running {
     fn change_drive(&self, change: &DriveChange) -> Result<(), Refusal> {
         let id = &change.drive_id;
-        let (_, disk) = self
-            .drives
-            .iter()
-            .find(|(name, _)| name == id)
-            .ok_or_else(|| Refusal::NoDrive(id.clone()))?;
+        let disk = called(&self.drives, "drive", id)?;
         disk.change(|disk| {
             if let Some(path) = &change.path_on_host {
                 disk.change_file(path).map_err(|source| Error::Drive {
@@ -66,6 +73,13 @@ impl Running {
             }
             Ok(())
         })
+    }
+
+    fn change_network_interface(&self, change: &NetworkInterfaceChange) -> Result<(), Refusal> {
+        let card = called(&self.interfaces, "network interface", &change.iface_id)?;
+        let (receive, send) = (change.rx_rate_limiter, change.tx_rate_limiter);
+        card.change(|card| card.change_limits(receive.unwrap_or_default(), send.unwrap_or_default()));
+        Ok(())
     }
 
     fn ctrl_alt_del(&self) -> Result<(), Refusal> {

@@ -22,7 +22,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub use status::{Refusal, Status};
 
 use crate::api::{Command, Question, Request, Response};
-use crate::boot::{self, Drives, Machine};
+use crate::boot::{self, Drives, Interfaces, Machine};
 use crate::config::Settings;
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
@@ -53,6 +53,7 @@ struct Running {
     processors: Processors,
     keyboard: Arc<Mutex<Keyboard>>,
     drives: Drives,
+    interfaces: Interfaces,
     /// Given up with this, whatever the processors' threads still hold.
     _sockets: Vec<SocketFile>,
 }
@@ -192,6 +193,7 @@ impl Controller {
             endpoints,
             sockets,
             drives,
+            interfaces,
             serial,
             keyboard,
             vm,
@@ -207,6 +209,7 @@ impl Controller {
             processors,
             keyboard,
             drives,
+            interfaces,
             _sockets: sockets,
         });
         self.attached = Some(Attached { serial, endpoints });

@@ -34,9 +34,9 @@ pub enum Refusal {
     /// There is no such device.
     #[error("No {0} device found.")]
     NoDevice(&'static str),
-    /// There is no disk of this name.
-    #[error("No drive is called {0}.")]
-    NoDrive(Id),
+    /// There is no device of this kind and name.
+    #[error("No {0} is called {1}.")]
+    NoneCalled(&'static str, Id),
     /// The keys are still in the keyboard's buffer.
     #[error("cannot send Ctrl+Alt+Del: {0}")]
     Keys(Unread),

@@ -130,6 +130,20 @@ impl Chain {
         slices(memory, &ranges)
     }
 
+    /// All room for bytes to the driver that was not taken yet, where it lies, to the end of `slices`. It is not taken.
+    pub(crate) fn writable_slices<'m>(
+        &self,
+        memory: &'m GuestMemoryMmap,
+        slices: &mut Vec<Slice<'m>>,
+    ) -> Result<(), Malformed> {
+        add_slices(memory, &self.writable.ranges, slices)
+    }
+
+    /// Into how many ranges the room for bytes to the driver is cut.
+    pub(crate) fn writable_parts(&self) -> usize {
+        self.writable.ranges.len()
+    }
+
     /// Takes room for `length` bytes to the driver, where it lies.
     pub(crate) fn take_writable<'m>(
         &mut self,
@@ -146,13 +160,22 @@ impl Chain {
 
 fn slices<'m>(memory: &'m GuestMemoryMmap, ranges: &[Range]) -> Result<Vec<Slice<'m>>, Malformed> {
     let mut found = Vec::with_capacity(ranges.len());
+    add_slices(memory, ranges, &mut found)?;
+    Ok(found)
+}
+
+fn add_slices<'m, 'r>(
+    memory: &'m GuestMemoryMmap,
+    ranges: impl IntoIterator<Item = &'r Range>,
+    slices: &mut Vec<Slice<'m>>,
+) -> Result<(), Malformed> {
     for range in ranges {
         // One range may lie across two regions, where they touch.
         for slice in GuestMemoryBackend::get_slices(memory, range.at, range.length) {
-            found.push(slice.map_err(|_| Malformed("a descriptor points outside of memory"))?);
+            slices.push(slice.map_err(|_| Malformed("a descriptor points outside of memory"))?);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Ranges one behind the other, taken from the front.

@@ -67,6 +67,7 @@ pub(crate) const fn common_features() -> u64 {
 #[derive(Debug)]
 pub(crate) struct Active {
     pub(crate) memory: GuestMemoryMmap,
+    features: u64,
     pub(crate) queues: Vec<Queue>,
     interrupt: Arc<Interrupt>,
     /// What the driver rings for each queue.
@@ -78,6 +79,7 @@ pub(crate) struct Active {
 impl Active {
     pub(super) fn new(
         memory: GuestMemoryMmap,
+        features: u64,
         queues: Vec<Queue>,
         interrupt: Arc<Interrupt>,
         bells: Arc<[EventFd]>,
@@ -85,11 +87,17 @@ impl Active {
         let told = queues.iter().map(|queue| Wrapping(queue.next_used())).collect();
         Active {
             memory,
+            features,
             queues,
             interrupt,
             bells,
             told,
         }
+    }
+
+    /// Whether device and driver agreed on this feature.
+    pub(crate) fn has(&self, feature: u32) -> bool {
+        self.features & 1 << feature != 0
     }
 
     /// The next chain the driver put into `queue`.
@@ -127,9 +135,12 @@ impl Active {
         used::add(&mut self.queues[queue], &self.memory, chains)
     }
 
-    /// Interrupts the driver, when it wants to hear of chains used since the last time.
+    /// Interrupts the driver, when chains were used since the last time and it wants to hear of them.
     pub(crate) fn tell(&mut self, queue: usize) -> Result<(), Malformed> {
         let (ring, told) = (&self.queues[queue], &mut self.told[queue]);
+        if told.0 == ring.next_used() {
+            return Ok(());
+        }
         if used::wants_interrupt(ring, &self.memory, *told)? {
             self.interrupt.used();
         }
@@ -171,7 +182,7 @@ impl Active {
         }
         loop {
             self.listen_not(queue)?;
-            let (mut stopped, before) = (false, left);
+            let mut stopped = false;
             while left > 0 {
                 let Some(chain) = self.pop(queue)? else { break };
                 let head = chain.head;
@@ -187,9 +198,7 @@ impl Active {
                     }
                 }
             }
-            if left < before {
-                self.tell(queue)?;
-            }
+            self.tell(queue)?;
             let more = self.listen(queue)?;
             if stopped || !more {
                 return Ok(());

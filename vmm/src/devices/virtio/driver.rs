@@ -40,6 +40,8 @@ pub(crate) struct Driver {
     line: EventFd,
     /// How often something was put into each queue.
     available: Vec<u16>,
+    /// Features it does not take.
+    without: u64,
 }
 
 impl Driver {
@@ -59,6 +61,7 @@ impl Driver {
             shared,
             line,
             available,
+            without: 1 << virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX,
         }
     }
 
@@ -132,7 +135,15 @@ impl Driver {
 
     /// All steps, without notifications by position so that every used buffer interrupts.
     pub(crate) fn start(device: impl Device + 'static) -> Driver {
+        Driver::start_without(device, &[])
+    }
+
+    /// All steps, also without these features.
+    pub(crate) fn start_without(device: impl Device + 'static, features: &[u32]) -> Driver {
         let mut driver = Driver::of(device);
+        for feature in features {
+            driver.without |= 1 << feature;
+        }
         driver.restart();
         driver
     }
@@ -142,7 +153,7 @@ impl Driver {
         self.set(reg::VIRTIO_MMIO_STATUS, 0);
         let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
         self.memory.write_slice(&zeroes, GuestAddress(0)).unwrap();
-        self.agree(1 << virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX);
+        self.agree(self.without);
         for queue in 0..self.available.len() {
             self.available[queue] = 0;
             self.set_queue(u32::try_from(queue).unwrap());
@@ -170,6 +181,12 @@ impl Driver {
 
     /// Makes the chain that begins at `head` available, and lets the device look.
     pub(crate) fn offer(&mut self, queue: u32, head: u16) {
+        self.add(queue, head);
+        self.shared.serve_all();
+    }
+
+    /// Makes the chain that begins at `head` available, and says nothing.
+    pub(crate) fn add(&mut self, queue: u32, head: u16) {
         let number = usize::try_from(queue).unwrap();
         let size = 256;
         let slot = u64::from(self.available[number] % size);
@@ -181,7 +198,12 @@ impl Driver {
         self.memory
             .write_obj(self.available[number], GuestAddress(ring + 2))
             .unwrap();
-        self.shared.serve_all();
+    }
+
+    /// Whether the device wants to hear of what is put into the queue.
+    pub(crate) fn is_listened_to(&self, queue: u32) -> bool {
+        let flags: u16 = self.memory.read_obj(GuestAddress(Self::rings(queue)[2])).unwrap();
+        flags & 1 == 0
     }
 
     /// Writes a chain of (address, length, writable) at descriptor 0 and offers it.
@@ -204,12 +226,13 @@ impl Driver {
     pub(crate) fn used(&self, queue: u32) -> (u16, u32) {
         let ring = Self::rings(queue)[2];
         let count: u16 = self.memory.read_obj(GuestAddress(ring + 2)).unwrap();
-        let last = u64::from(count.wrapping_sub(1) % 256);
-        let length = self
-            .memory
-            .read_obj(GuestAddress(ring + 4 + 8 * last + 4))
-            .unwrap();
-        (count, length)
+        (count, self.used_entry(queue, count.wrapping_sub(1))[1])
+    }
+
+    /// Head and length of the chain that was used as the `number`th, from 0.
+    pub(crate) fn used_entry(&self, queue: u32, number: u16) -> [u32; 2] {
+        let at = Self::rings(queue)[2] + 4 + 8 * u64::from(number % 256);
+        self.memory.read_obj(GuestAddress(at)).unwrap()
     }
 
     pub(crate) fn bytes(&self, at: u64, length: usize) -> Vec<u8> {

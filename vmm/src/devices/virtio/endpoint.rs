@@ -65,9 +65,9 @@ impl<D: Device + ?Sized> Shared<D> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn start(&self, memory: &GuestMemoryMmap, queues: Vec<Queue>) {
+    pub(super) fn start(&self, memory: &GuestMemoryMmap, features: u64, queues: Vec<Queue>) {
         let (interrupt, bells) = (self.interrupt.clone(), self.bells.clone());
-        self.served().active = Some(Active::new(memory.clone(), queues, interrupt, bells));
+        self.served().active = Some(Active::new(memory.clone(), features, queues, interrupt, bells));
         // Fails only when it has been told 2^64 times.
         let _ = self.started.write(1);
     }
@@ -178,5 +178,10 @@ impl Shared {
         for number in std::iter::once(STARTED).chain((0..all).map(|n| u32::try_from(n).unwrap())) {
             endpoint.handle(number);
         }
+    }
+
+    /// What the event loop would do if this happened alone: a bell, or a source, which are numbered behind the bells.
+    pub(crate) fn serve_one(self: &Arc<Shared>, number: u32) {
+        Endpoint::new(self.clone()).handle(number);
     }
 }

@@ -219,7 +219,7 @@ impl Transport {
             let copy = Queue::try_from(queue.state()).expect("the state of a queue is one");
             running.push(copy);
         }
-        self.shared.start(&self.memory, running);
+        self.shared.start(&self.memory, self.chosen, running);
     }
 
     fn reset(&mut self) {

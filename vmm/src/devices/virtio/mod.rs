@@ -16,9 +16,11 @@ pub(crate) mod device;
 pub(crate) mod endpoint;
 pub(crate) mod interrupt;
 pub(crate) mod mmio;
+pub(crate) mod net;
 pub(crate) mod rng;
 pub(crate) mod slots;
 pub(crate) mod throttle;
+mod transfer;
 mod used;
 pub(crate) mod vsock;
 

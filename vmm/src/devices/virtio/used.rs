@@ -154,8 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn a_head_outside_of_the_table_is_refused() {
+    fn a_driver_sees_all_chains_or_none() {
         let (mut ring, memory) = ring(0, false);
-        assert!(add(&mut ring, &memory, &[(SIZE, 0)]).is_err());
+        // One that is none, outside of the table, comes last.
+        assert!(add(&mut ring, &memory, &[(0, 1), (1, 1), (SIZE, 0)]).is_err());
+        let index: u16 = memory.read_obj(GuestAddress(USED + 2)).unwrap();
+        assert_eq!(index, 0);
     }
 }

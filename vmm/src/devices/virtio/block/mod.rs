@@ -4,7 +4,6 @@
 
 mod disk;
 mod request;
-mod transfer;
 
 #[cfg(test)]
 mod tests;

@@ -8,13 +8,15 @@
 //! How the parts are spread over descriptors is the driver's affair.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use virtio_bindings::virtio_blk as blk;
 use vm_memory::GuestMemoryMmap;
 
 use super::disk::{Disk, SECTOR};
-use super::{RANGE_SECTORS_MAX, RANGES_MAX, transfer};
+use super::{RANGE_SECTORS_MAX, RANGES_MAX};
 use crate::devices::virtio::chain::{Chain, Malformed};
+use crate::devices::virtio::transfer;
 
 const HEADER_LEN: usize = 16;
 const STATUS_LEN: usize = 1;
@@ -113,7 +115,7 @@ impl Request {
             return Ok(Err(Refused::Failed));
         };
         let slices = self.chain.take_writable(memory, room)?;
-        Ok(transfer::read(disk, offset, &slices).map_err(Refused::from))
+        Ok(transfer::read_at(disk.file.as_fd(), offset, &slices).map_err(Refused::from))
     }
 
     fn write(&mut self, memory: &GuestMemoryMmap, disk: &Disk) -> Result<Result<(), Refused>, Malformed> {
@@ -123,7 +125,7 @@ impl Request {
             return Ok(Err(Refused::Failed));
         };
         let slices = self.chain.take_readable(memory, length)?;
-        Ok(transfer::write(disk, offset, &slices).map_err(Refused::from))
+        Ok(transfer::write_at(disk.file.as_fd(), offset, &slices).map_err(Refused::from))
     }
 
     fn ranges(&mut self, memory: &GuestMemoryMmap, disk: &Disk) -> Result<Result<(), Refused>, Malformed> {
