@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::patience::eventually;
+use crate::patience::{HANG, eventually};
 
 /// A running monitor with a directory of its own: socket `api`, log `log`, metrics `metrics`, console `console`. Killed when
 /// dropped.
@@ -72,6 +72,7 @@ impl VmmApi {
     #[must_use]
     pub fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut socket = UnixStream::connect(self.socket()).expect("it listens");
+        socket.set_read_timeout(Some(HANG)).expect("a socket");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()

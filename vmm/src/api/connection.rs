@@ -245,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_only_talks_is_not_listened_to_without_end() {
+        let mut connection = Connection::new(BODY_MAX);
+        connection.receive(b"GET /a HTTP/1.1\r\n\r\n");
+        assert!(connection.next().is_some());
+        connection.answer(&Response::done());
+        let mut taken = 0;
+        while connection.room() > 0 {
+            let some = connection.room().min(95);
+            connection.receive(&b"GET /a HTTP/1.1\r\n\r\n".repeat(5)[..some]);
+            assert!(connection.next().is_none());
+            taken += some;
+            assert!(taken <= HEAD_MAX + BODY_MAX);
+        }
+    }
+
+    #[test]
     fn a_client_that_ends_still_gets_its_answers() {
         let mut connection = Connection::new(BODY_MAX);
         connection.receive(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\nGET /ha");

@@ -4,7 +4,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::arch::x86_64::layout;
 use crate::config::{CacheType, Config, Drive, Id, NetworkInterface, RateLimiter};
 use crate::devices::virtio::block::{Block, Disk};
 use crate::devices::virtio::endpoint::Shared;
@@ -57,12 +56,6 @@ impl Devices {
                 })?;
             devices.push(Shared::new(device)?);
             sockets.push(socket);
-        }
-        if devices.len() > layout::VIRTIO_MAX {
-            return Err(Error::Invalid {
-                field: "drives and network-interfaces",
-                why: format!("there is room for {} devices", layout::VIRTIO_MAX),
-            });
         }
         Ok(Devices {
             devices,

@@ -9,6 +9,7 @@ use super::{
     Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, DriveChange, Entropy, HugePages, IoEngine,
     Logger, MachineConfig, Metrics, Named, NetworkInterface, NetworkInterfaceChange, RateLimiter, Vsock,
 };
+use crate::arch::x86_64::layout::VIRTIO_MAX;
 use crate::error::{Error, Result};
 
 /// What has been asked for so far, as the configuration file writes it. At any time what is there fits together.
@@ -165,6 +166,19 @@ impl Settings {
         self.machine_config.check()?;
         if let Some(boot) = &self.boot_source {
             boot.cmdline(self.root_device())?;
+        }
+        let others = [
+            self.vsock.is_some(),
+            self.balloon.is_some(),
+            self.entropy.is_some(),
+        ];
+        let devices =
+            self.drives.len() + self.network_interfaces.len() + others.into_iter().filter(|it| *it).count();
+        if devices > VIRTIO_MAX {
+            return invalid(
+                "drives and network-interfaces",
+                format!("with the other devices there is room for {VIRTIO_MAX}"),
+            );
         }
         if let Some(id) = twin(&self.drives, |drive| &drive.drive_id) {
             return invalid("drives", format!("two have the id {id}"));
@@ -393,6 +407,19 @@ mod tests {
         moved.path_on_host = "/elsewhere".into();
         settings.put_drive(moved.clone()).unwrap();
         assert_eq!(settings.drives[1], moved);
+    }
+
+    #[test]
+    fn there_is_an_end_to_devices() {
+        let mut settings = Settings::default();
+        settings
+            .change(|new| new.entropy = Some(Entropy { rate_limiter: None }))
+            .unwrap();
+        for n in 1..VIRTIO_MAX {
+            settings.put_drive(drive(&format!("d{n}"), false)).unwrap();
+        }
+        let error = settings.put_drive(drive("more", false)).unwrap_err();
+        assert!(error.to_string().contains("room for 256"), "{error}");
     }
 
     #[test]
