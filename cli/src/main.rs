@@ -18,6 +18,7 @@ mod environment;
 mod exit;
 mod failure;
 mod filter;
+mod glob;
 mod output;
 mod printer;
 mod progress;

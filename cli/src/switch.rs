@@ -28,7 +28,7 @@ fn switch(arg: Arg) -> Arg {
 }
 
 /// The words Go's `strconv.ParseBool` takes.
-fn parse(text: &str) -> Result<bool, String> {
+pub fn parse(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

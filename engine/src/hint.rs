@@ -141,19 +141,21 @@ fn registry(error: &Registry) -> Option<String> {
         error if error.is_hung_up() => "if the registry wants a certificate of its clients, put one into \
              /etc/docker/certs.d/REGISTRY/ as NAME.cert and NAME.key"
             .into(),
-        Registry::Transport { url, .. } if url.starts_with("https:") => {
-            "check the name of the registry and the way to it; one without TLS must be listed as insecure in the file of \
-             --config"
-                .into()
+        Registry::NoTls { .. } => "a registry without TLS must be listed in /etc/berth/config.json: \
+             {\"registries\": {\"insecure\": [\"HOST:PORT\"]}}"
+            .into(),
+        Registry::Unreachable { .. } => {
+            "check the name and port of the registry, the way to it, and that it runs".into()
         }
-        Registry::Transport { source, .. } if source.is_connect() => {
-            "check the name and port of the registry, and that it runs".into()
+        Registry::Transport { url, .. } if url.starts_with("https:") => {
+            "check the name of the registry and the way to it".into()
         }
         Registry::Transport { .. } | Registry::Stalled { .. } | Registry::Truncated { .. } => {
             "try again: what has come so far is kept".into()
         }
         Registry::Size { .. } | Registry::DigestMismatch { .. } => {
-            "the registry, or something between, does not send what it promised: try again, or tell its owner".into()
+            "the registry, or something between, does not send what it promised: try again, or tell its owner"
+                .into()
         }
         Registry::RealmInsecure { .. } => {
             "credentials are sent over HTTPS alone; list the registry as insecure to allow it".into()

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::Images;
+use crate::config::ImageConfig;
 use crate::content::{Lock, atomic};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -44,27 +45,12 @@ pub struct Removed {
     pub is_deferred: bool,
 }
 
-/// What the store takes on disk.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// Images.
-    pub images: usize,
-    /// Of these, used by a container.
-    pub active: usize,
-    /// Bytes of unpacked layers and of their disks for guests, each counted once.
-    pub layers: u64,
-    /// Bytes of compressed blobs.
-    pub blobs: u64,
-    /// Bytes that [`Images::prune`] with `all` would give back.
-    pub reclaimable: u64,
-}
-
 /// What the records lead to.
 #[derive(Default)]
-struct Live {
-    blobs: BTreeSet<Digest>,
+pub(crate) struct Live {
+    pub(crate) blobs: BTreeSet<Digest>,
     /// diffIDs and chainIDs: a layer is stored under the one or the other.
-    layers: BTreeSet<Digest>,
+    pub(crate) layers: BTreeSet<Digest>,
 }
 
 impl Images {
@@ -125,11 +111,17 @@ impl Images {
         Ok(removed)
     }
 
-    /// Removes images without a tag, or with `all` those no container uses; then blobs and layers nothing needs.
+    /// Removes images without a tag, or with `all` those no container uses, of both kinds only those that `wanted` says; then
+    /// blobs and layers nothing needs.
     ///
     /// # Errors
     /// A damaged store or failed removal.
-    pub fn prune(&self, all: bool, uses: &dyn Fn() -> Vec<Use>) -> Result<Removed> {
+    pub fn prune(
+        &self,
+        all: bool,
+        wanted: &dyn Fn(&ImageConfig) -> bool,
+        uses: &dyn Fn() -> Vec<Use>,
+    ) -> Result<Removed> {
         let lock = self.exclude()?;
         let used: BTreeSet<Digest> = uses().into_iter().map(|u| u.image).collect();
         let records = self.records()?;
@@ -144,6 +136,12 @@ impl Images {
             if used.contains(id) || (!all && tagged.contains(id)) {
                 continue;
             }
+            match self.documents(record) {
+                Ok((_, config)) if !wanted(&config) => continue,
+                // A record of something absent says nothing and leads nowhere.
+                Ok(_) | Err(Error::MissingBlob(_)) => {}
+                Err(e) => return Err(e),
+            }
             self.remove_record(&record.name)?;
             if let Some(reference) = record.reference() {
                 removed.untagged.push(reference.to_string());
@@ -154,50 +152,6 @@ impl Images {
         }
         self.collect(lock.as_ref(), &mut removed)?;
         Ok(removed)
-    }
-
-    /// What the store takes on disk.
-    ///
-    /// # Errors
-    /// A damaged store.
-    pub fn df(&self, uses: &dyn Fn() -> Vec<Use>) -> Result<DiskUsage> {
-        let used: BTreeSet<Digest> = uses().into_iter().map(|u| u.image).collect();
-        let records = self.records()?;
-        let (active, all): (Vec<&Record>, Vec<&Record>) = (
-            records
-                .iter()
-                .filter(|r| used.contains(&r.config.digest))
-                .collect(),
-            records.iter().collect(),
-        );
-        let count = |records: &[&Record]| {
-            records
-                .iter()
-                .map(|r| &r.config.digest)
-                .collect::<BTreeSet<_>>()
-                .len()
-        };
-        let kept = self.live(active.iter().copied())?;
-        let mut usage = DiskUsage {
-            images: count(&all),
-            active: count(&active),
-            ..DiskUsage::default()
-        };
-        let layers = self.layers.list().map_err(self.layers_error())?;
-        for layer in &layers {
-            let bytes = layer.record().size + layer.disk_bytes();
-            usage.layers += bytes;
-            if !kept.layers.contains(layer.key()) {
-                usage.reclaimable += bytes;
-            }
-        }
-        for (digest, size) in self.content.list()? {
-            usage.blobs += size;
-            if !kept.blobs.contains(&digest) {
-                usage.reclaimable += size;
-            }
-        }
-        Ok(usage)
     }
 
     fn exclude(&self) -> Result<Option<Lock>> {
@@ -246,7 +200,7 @@ impl Images {
         atomic::sweep(&self.root.join("images"))
     }
 
-    fn live<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<Live> {
+    pub(crate) fn live<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<Live> {
         let mut live = Live::default();
         for record in records {
             live.blobs.extend([
@@ -267,7 +221,7 @@ impl Images {
         Ok(live)
     }
 
-    fn layers_error(&self) -> impl FnOnce(layer::Error) -> Error {
+    pub(crate) fn layers_error(&self) -> impl FnOnce(layer::Error) -> Error {
         let object = self.root.display().to_string();
         move |source| Error::Layers { object, source }
     }

@@ -59,6 +59,8 @@ pub struct Image {
     pub names: Vec<String>,
     /// Names with a digest in familiar form (`busybox@sha256:…`), likewise.
     pub repo_digests: Vec<String>,
+    /// What a registry calls by its name: an index, or the manifest itself. Of the one record when several disagree.
+    pub target: Descriptor,
     /// The manifest of this platform.
     pub manifest_digest: Digest,
     /// The config, which is the image id.
@@ -331,6 +333,7 @@ impl Images {
         Ok(Image {
             names: Vec::new(),
             repo_digests: Vec::new(),
+            target: record.target.clone(),
             manifest_digest: record.manifest.digest.clone(),
             id: record.config.digest.clone(),
             layers: held.iter().map(LayerRef::fs).collect(),

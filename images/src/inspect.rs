@@ -85,7 +85,7 @@ fn shape(image: &Image, document: &Map<String, Value>) -> Value {
         .map(|l| l.display().to_string())
         .collect();
     let comment = image.config.history.last().and_then(|h| h.comment.clone());
-    let mut shape = json!({
+    json!({
         "Id": image.id.as_str(),
         "RepoTags": image.names,
         "RepoDigests": image.repo_digests,
@@ -100,12 +100,13 @@ fn shape(image: &Image, document: &Map<String, Value>) -> Value {
         "Size": image.size,
         "GraphDriver": {"Name": "overlay", "Data": {"LowerDir": layers.join(":")}},
         "RootFS": {"Type": "layers", "Layers": image.config.rootfs.diff_ids},
-        "Descriptor": {"digest": image.manifest_digest.as_str()},
-    });
-    if let (Some(variant), Some(object)) = (&image.config.variant, shape.as_object_mut()) {
-        object.insert("Variant".into(), json!(variant));
-    }
-    shape
+        "Variant": image.config.variant.clone().unwrap_or_default(),
+        "Descriptor": {
+            "mediaType": image.target.media_type,
+            "digest": image.target.digest.as_str(),
+            "size": image.target.size,
+        },
+    })
 }
 
 /// The config with every member docker shows, so that templates find what they name.

@@ -3,7 +3,7 @@
 //! ```text
 //! reference ─► registry: manifest for the platform ─► config ─► layers ─┬─► content   (blob, verified)
 //!                                                                       └─► snapshot  (unpacked as it arrives)
-//! image: name ─► descriptor          pull, push, gc, login, inspect: a page each over the parts above
+//! image: name ─► descriptor          pull, push, tags, gc, login, inspect: a page each over the parts above
 //! ```
 //!
 //! Start at [`Images`]. Only the transfer inside [`Images::pull`] and [`Images::push`] uses tokio, and no thread of it is
@@ -31,6 +31,8 @@ pub mod push;
 pub mod reference;
 pub mod registry;
 pub mod snapshot;
+mod tags;
+pub mod usage;
 
 pub use config::ImageConfig;
 pub use digest::Digest;

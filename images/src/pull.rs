@@ -25,7 +25,7 @@ use crate::reference::Reference;
 use crate::registry;
 use crate::snapshot::Slot;
 use layer::Wanted;
-use sources::Sources;
+pub(crate) use sources::Sources;
 
 /// How often a waiting pull looks whether another has finished with a blob.
 const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(50);

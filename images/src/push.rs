@@ -10,7 +10,6 @@ use futures_util::{StreamExt, TryStreamExt};
 use crate::Images;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::image::Record;
 use crate::manifest::{Descriptor, MANIFEST_BYTES_MAX, Manifest};
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
@@ -75,18 +74,6 @@ impl Images {
         Ok(digest)
     }
 
-    /// Every tag of the repository of `reference` that is here.
-    ///
-    /// # Errors
-    /// A damaged store.
-    pub fn tags(&self, reference: &Reference) -> Result<Vec<Reference>> {
-        let tagged = self.records()?.into_iter().filter(Record::is_tagged);
-        let named = tagged.filter_map(|record| record.reference());
-        Ok(named
-            .filter(|other| other.repository() == reference.repository())
-            .collect())
-    }
-
     async fn push_blob(
         &self,
         repository: &Repository,
@@ -111,7 +98,7 @@ impl Images {
                 &blob.digest,
                 Event::Retrying {
                     wait,
-                    cause: &cause.to_string(),
+                    cause: &cause.whole(),
                 },
             );
         };

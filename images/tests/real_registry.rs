@@ -199,10 +199,10 @@ fn names_come_and_go_and_the_content_with_the_last() {
     );
     images.remove("local:tag", true, &used).unwrap();
     assert_eq!(images.list().unwrap()[0].names, Vec::<String>::new());
-    assert_eq!(images.prune(true, &used).unwrap().deleted, []);
+    assert_eq!(images.prune(true, &|_| true, &used).unwrap().deleted, []);
     assert!(images.df(&used).unwrap().reclaimable == 0 && images.df(&nobody).unwrap().reclaimable > 900_000);
 
-    let pruned = images.prune(false, &nobody).unwrap();
+    let pruned = images.prune(false, &|_| true, &nobody).unwrap();
     assert!(pruned.reclaimed > 900_000, "{pruned:?}");
     assert_eq!(store.layer_count(), 0);
     assert_eq!(images.df(&nobody).unwrap().blobs, 0);

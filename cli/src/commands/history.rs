@@ -42,7 +42,9 @@ pub fn run(args: History, context: &Context) -> Result<Exit> {
             json!({
                 "ID": if args.no_trunc { row.id.clone() } else { id.chars().take(12).collect() },
                 "CreatedSince": created.map_or_else(|| "N/A".to_owned(), |then| printer::ago(then, now)),
-                "CreatedAt": row.created,
+                "CreatedAt": created
+                    .and_then(|at| at.round(jiff::Unit::Second).ok())
+                    .map_or_else(|| "N/A".to_owned(), |at| at.to_string()),
                 "CreatedBy": cut(&row.created_by, 45),
                 "Size": printer::decimal(row.size),
                 "Comment": row.comment,

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::Value;
 
+use super::Size;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -17,6 +18,9 @@ pub struct Inspect {
     /// Only objects of this kind
     #[arg(long = "type", value_parser = ["container", "image", "volume", "network"])]
     kind: Option<String>,
+    /// Of containers, how much they take on disk too
+    #[arg(short, long)]
+    size: bool,
     /// Containers, images, volumes or networks
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -27,6 +31,9 @@ pub struct Containers {
     /// json or a Go template
     #[arg(short, long)]
     format: Option<String>,
+    /// How much they take on disk too
+    #[arg(short, long)]
+    size: bool,
     /// Containers
     #[arg(required = true, value_name = "CONTAINER")]
     names: Vec<String>,
@@ -53,20 +60,39 @@ pub fn run(args: Inspect, context: &Context) -> Result<Exit> {
         ];
         for (word, look) in kinds {
             if kind.is_none_or(|kind| kind == word)
-                && let Some(value) = look(name, context)?
+                && let Some(mut value) = look(name, context)?
             {
+                if args.size && word == "container" {
+                    add_size(&mut value, name, context)?;
+                }
                 return Ok(value);
             }
         }
-        Err(Failure::new(format!("no such object: {name}")))
+        Err(Failure::new(format!(
+            "no such {}: {name}",
+            kind.unwrap_or("object")
+        )))
     })
 }
 
 pub fn containers(args: Containers, context: &Context) -> Result<Exit> {
     all(&args.names, args.format.as_deref(), |name| {
         let engine = context.engine()?;
-        Ok(engine.inspect(&engine.find(name)?)?)
+        let mut value = engine.inspect(&engine.find(name)?)?;
+        if args.size {
+            add_size(&mut value, name, context)?;
+        }
+        Ok(value)
     })
+}
+
+fn add_size(value: &mut Value, name: &str, context: &Context) -> Result<()> {
+    let engine = context.engine()?;
+    let id = engine.find(name)?;
+    let size = Size::of(&id, &engine.config(&id)?, context)?;
+    value["SizeRw"] = size.written.into();
+    value["SizeRootFs"] = (size.written + size.image).into();
+    Ok(())
 }
 
 pub fn images(args: Images, context: &Context) -> Result<Exit> {

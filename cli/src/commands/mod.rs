@@ -45,7 +45,8 @@ pub mod wait;
 
 use std::io::{self, BufRead, IsTerminal};
 
-use berth_engine::{Ended, ListOptions};
+use berth_engine::volumes::disk_usage;
+use berth_engine::{ContainerConfig, ContainerId, Ended, ListOptions};
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -77,6 +78,27 @@ pub fn container_code(code: i32) -> Exit {
         Exit::Success
     } else {
         Exit::Code(u8::try_from(code & 0xff).unwrap_or(1))
+    }
+}
+
+/// What a container takes on disk, in bytes.
+pub struct Size {
+    /// Written by it.
+    pub written: u64,
+    /// Its image, which others share; 0 once that is gone.
+    pub image: u64,
+}
+
+impl Size {
+    /// Looks at every file the container wrote.
+    pub fn of(id: &ContainerId, config: &ContainerConfig, context: &Context) -> Result<Self> {
+        Ok(Self {
+            written: disk_usage(&context.engine()?.paths().upper(id)),
+            image: context
+                .images()?
+                .resolve(&config.image.id)
+                .map_or(0, |image| image.size),
+        })
     }
 }
 
@@ -141,6 +163,19 @@ fn used_by_containers(context: &Context) -> Result<Vec<berth_images::gc::Use>> {
             })
         })
         .collect()
+}
+
+/// What a prune removed, under docker's heading; nothing when there was nothing.
+pub fn deleted(kind: &str, names: impl Iterator<Item = String>) -> Result<()> {
+    let mut names = names.peekable();
+    if names.peek().is_none() {
+        return Ok(());
+    }
+    printer::line(&format!("Deleted {kind}:"))?;
+    for name in names {
+        printer::line(&printer::harmless(&name))?;
+    }
+    printer::line("")
 }
 
 /// Asks a person; without a terminal the answer is no.

@@ -4,7 +4,7 @@ use clap::Args;
 use std::net::Ipv4Addr;
 
 use berth_engine::events::Kind;
-use berth_engine::network::{Endpoint, Mac, NetworkOptions};
+use berth_engine::network::{Endpoint, Mac, Network, NetworkOptions};
 use serde_json::json;
 
 use crate::container_args::pair_or_key;
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::failure::Result;
-use crate::filter::{Filter, label_matches};
+use crate::filter::{Filter, PruneFilter, label_matches};
 use crate::printer::{self, Rows};
 
 #[derive(Debug, Args)]
@@ -162,7 +162,7 @@ pub fn list(args: List, context: &Context) -> Result<Exit> {
         }
         rows.push(json!({
             "ID": id, "Name": network.name(), "Driver": network.driver(), "Scope": "local",
-            "Internal": network.internal().to_string(), "CreatedAt": network.created(),
+            "Internal": network.internal().to_string(), "CreatedAt": network.created().parse().map_or_else(|_| String::new(), printer::stamp),
         }));
     }
     let rows = Rows {
@@ -184,20 +184,34 @@ pub fn list(args: List, context: &Context) -> Result<Exit> {
 
 #[derive(Debug, Args)]
 pub struct Prune {
+    /// until, label, label!
+    #[arg(long = "filter")]
+    filter: Vec<Filter>,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
 }
 
 pub fn prune(args: Prune, context: &Context) -> Result<Exit> {
+    let filter = PruneFilter::new(&args.filter, true)?;
     if !args.force && !super::confirmed("This removes networks no container is on.")? {
         return Ok(Exit::Success);
     }
-    for name in context.networks()?.prune()? {
-        context.happened(Kind::Network, "destroy", &name)?;
-        printer::line(&name)?;
-    }
+    unused(&filter, context)?;
     Ok(Exit::Success)
+}
+
+/// Removes networks no container is on and tells them.
+pub fn unused(filter: &PruneFilter, context: &Context) -> Result<()> {
+    let wanted = |network: &Network| {
+        let created = network.created.parse().ok();
+        filter.fits(created, |key| network.labels.get(key).map(String::as_str))
+    };
+    let names = context.networks()?.prune(&wanted)?;
+    for name in &names {
+        context.happened(Kind::Network, "destroy", name)?;
+    }
+    super::deleted("Networks", names.into_iter())
 }
 
 #[derive(Debug, Args)]

@@ -1,14 +1,17 @@
 //! `berth ps`.
 
+use berth_engine::flags::{MountKind, MountSpec};
 use berth_engine::{ListFilter, ListOptions, Summary};
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::Size;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Result;
 use crate::printer::{self, Rows};
+use crate::template::LABEL;
 
 #[derive(Debug, Args)]
 pub struct Ps {
@@ -33,6 +36,9 @@ pub struct Ps {
     /// Only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Show how much each takes on disk
+    #[arg(short, long)]
+    size: bool,
 }
 
 pub fn run(args: Ps, context: &Context) -> Result<Exit> {
@@ -43,12 +49,21 @@ pub fn run(args: Ps, context: &Context) -> Result<Exit> {
         filters: args.filter,
     };
     let now = Timestamp::now();
-    let rows = context
-        .engine()?
-        .list(&options)?
-        .iter()
-        .map(|summary| row(summary, args.no_trunc, now))
-        .collect();
+    // Sizes take a walk over each container's files, so only for who asks.
+    let wants_size = args.size || args.format.as_deref().is_some_and(|text| text.contains(".Size"));
+    let mut rows = Vec::new();
+    for summary in context.engine()?.list(&options)? {
+        let mut row = row(&summary, args.no_trunc, now);
+        if wants_size {
+            let size = Size::of(&summary.id, &summary.config, context)?;
+            row["Size"] = json!(format!(
+                "{} (virtual {})",
+                printer::decimal(size.written),
+                printer::decimal(size.written + size.image)
+            ));
+        }
+        rows.push(row);
+    }
     let rows = Rows {
         headings: &[
             ("ID", "CONTAINER ID"),
@@ -62,8 +77,15 @@ pub fn run(args: Ps, context: &Context) -> Result<Exit> {
             ("Names", "NAMES"),
             ("Labels", "LABELS"),
             ("Networks", "NETWORKS"),
+            ("Mounts", "MOUNTS"),
+            ("LocalVolumes", "LOCAL VOLUMES"),
+            ("Size", "SIZE"),
         ],
-        table: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+        table: if args.size {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}"
+        } else {
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
+        },
         quiet: Some("{{.ID}}"),
         rows,
     };
@@ -71,7 +93,8 @@ pub fn run(args: Ps, context: &Context) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
+/// The fields of a container in lists.
+pub fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
     let state = &summary.state;
     let command = summary.command.join(" ");
     let command = match command.char_indices().nth(19) {
@@ -92,11 +115,20 @@ fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
         health,
         now,
     );
-    json!({
+    let mounts: Vec<String> = summary
+        .config
+        .host
+        .mounts
+        .iter()
+        .filter_map(|mount| source(mount, whole))
+        .collect();
+    let volumes = summary.config.host.mounts.iter();
+    let volumes = volumes.filter(|mount| matches!(mount.kind, MountKind::Volume { .. }));
+    let mut row = json!({
         "ID": if whole { summary.id.as_str() } else { summary.id.short() },
         "Image": summary.image,
         "Command": format!("\"{command}\""),
-        "CreatedAt": summary.created.to_string(),
+        "CreatedAt": printer::stamp(summary.created),
         "RunningFor": printer::ago(summary.created, now),
         "Ports": printer::ports(&summary.ports),
         "State": state.status.name(),
@@ -104,5 +136,23 @@ fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
         "Names": summary.name.as_str(),
         "Labels": labels.join(","),
         "Networks": summary.config.host.network.to_string(),
+        "Mounts": mounts.join(","),
+        "LocalVolumes": volumes.count().to_string(),
+        "Size": "0B",
+    });
+    row[LABEL] = json!(summary.labels);
+    row
+}
+
+/// A volume's name or a bind's path, cut as docker cuts it.
+fn source(mount: &MountSpec, whole: bool) -> Option<String> {
+    let text = match &mount.kind {
+        MountKind::Volume { name, .. } => name.clone().unwrap_or_default(),
+        MountKind::Bind { source, .. } => source.display().to_string(),
+        MountKind::Tmpfs { .. } => return None,
+    };
+    Some(match text.char_indices().nth(14) {
+        Some((end, _)) if !whole && text.chars().count() > 15 => format!("{}…", &text[..end]),
+        _ => text,
     })
 }

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::printer;
 use crate::progress;
 
@@ -25,12 +25,11 @@ pub struct Push {
 }
 
 pub fn run(args: Push, context: &Context) -> Result<Exit> {
-    let reference = super::pull::parse(&args.image)?;
     let images = context.registries()?;
     let references = if args.all_tags {
-        tags(&images, &reference, &args.image)?
+        tags(&images, &args.image)?
     } else {
-        vec![reference]
+        vec![super::pull::parse(&args.image)?]
     };
     let progress = progress::choose(args.quiet);
     for reference in references {
@@ -48,14 +47,9 @@ pub fn run(args: Push, context: &Context) -> Result<Exit> {
     Ok(Exit::Success)
 }
 
-fn tags(images: &Images, repository: &Reference, typed: &str) -> Result<Vec<Reference>> {
-    let name = typed.rsplit('/').next().unwrap_or(typed);
-    if name.contains([':', '@']) {
-        return Err(Failure::new(format!(
-            "--all-tags pushes a repository; {typed:?} names one image of it"
-        )));
-    }
-    let tags = images.tags(repository)?;
+fn tags(images: &Images, typed: &str) -> Result<Vec<Reference>> {
+    let repository = super::pull::repository(typed, "--all-tags pushes")?;
+    let tags = images.tags(&repository)?;
     if tags.is_empty() {
         return Err(Error::NotFound(typed.to_owned()).into());
     }

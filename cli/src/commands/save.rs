@@ -19,7 +19,7 @@ pub struct Save {
     /// Write to a file or directory instead of standard output
     #[arg(short, long)]
     output: Option<PathBuf>,
-    /// Images
+    /// Images; of a repository all tags
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
 }

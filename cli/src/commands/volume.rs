@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::failure::Result;
-use crate::filter::{Filter, label_matches};
+use crate::filter::{Filter, PruneFilter, label_matches};
 use crate::printer::{self, Rows};
 
 #[derive(Debug, Args)]
@@ -138,7 +138,7 @@ pub struct Prune {
     /// Named volumes too
     #[arg(short, long)]
     all: bool,
-    /// label
+    /// label, label!
     #[arg(long = "filter")]
     filter: Vec<Filter>,
     /// Do not ask
@@ -147,28 +147,24 @@ pub struct Prune {
 }
 
 pub fn prune(args: Prune, context: &Context) -> Result<Exit> {
-    if let Some(other) = args.filter.iter().find(|filter| filter.key != "label") {
-        return Err(Failure::unsupported(
-            &format!("filter {}", other.key),
-            "use label",
-        ));
-    }
+    let filter = PruneFilter::new(&args.filter, false)?;
     if !args.force && !super::confirmed("This removes volumes no container uses.")? {
         return Ok(Exit::Success);
     }
-    let wanted = |volume: &Volume| {
-        let label = |key: &str| volume.labels.get(key).map(String::as_str);
-        args.filter
-            .iter()
-            .all(|filter| label_matches(&filter.value, label))
-    };
-    let (names, bytes) = context.volumes().prune(args.all, wanted)?;
-    for name in names {
-        context.happened(Kind::Volume, "destroy", &name)?;
-        printer::line(&name)?;
-    }
+    let bytes = unused(args.all, &filter, context)?;
     printer::line(&format!("Total reclaimed space: {}", printer::decimal(bytes)))?;
     Ok(Exit::Success)
+}
+
+/// Removes volumes no container uses and tells them; returns the bytes given back.
+pub fn unused(all: bool, filter: &PruneFilter, context: &Context) -> Result<u64> {
+    let wanted = |volume: &Volume| filter.fits(None, |key| volume.labels.get(key).map(String::as_str));
+    let (names, bytes) = context.volumes().prune(all, wanted)?;
+    for name in &names {
+        context.happened(Kind::Volume, "destroy", name)?;
+    }
+    super::deleted("Volumes", names.into_iter())?;
+    Ok(bytes)
 }
 
 #[derive(Debug, Args)]

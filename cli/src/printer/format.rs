@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{harmless, raw, table};
 use crate::failure::{Failure, Result};
-use crate::template::Template;
+use crate::template::{LABEL, Template};
 
 /// A list as a verb gives it.
 pub struct Rows<'a> {
@@ -33,9 +33,16 @@ impl Rows<'_> {
         match format {
             "table" => self.table(self.table),
             "json" => {
-                let lines: std::result::Result<Vec<String>, _> =
-                    self.rows.iter().map(serde_json::to_string).collect();
-                Ok(lines?.into_iter().map(|line| line + "\n").collect())
+                let mut out = String::new();
+                for row in &self.rows {
+                    let mut row = row.clone();
+                    if let Some(members) = row.as_object_mut() {
+                        members.remove(LABEL);
+                    }
+                    out.push_str(&serde_json::to_string(&row)?);
+                    out.push('\n');
+                }
+                Ok(out)
             }
             _ => match format.strip_prefix("table ") {
                 Some(template) => self.table(template.trim_start()),
@@ -60,6 +67,7 @@ impl Rows<'_> {
             .headings
             .iter()
             .map(|(field, heading)| ((*field).to_owned(), (*heading).into()))
+            .chain([(LABEL.to_owned(), Value::Null)])
             .collect();
         // The heading is the template over the headings, as in docker; fields without one fail here already.
         let mut lines = vec![template.render(&Value::Object(headings)).map_err(|error| {

@@ -17,7 +17,7 @@ pub use format::{Rows, inspect};
 pub use level::Level;
 pub use ports::ports;
 pub use size::{binary, decimal};
-pub use time::{ago, parse_duration, parse_point, status};
+pub use time::{ago, parse_duration, parse_point, stamp, status};
 
 /// Writes a line.
 pub fn line(text: &str) -> Result<()> {

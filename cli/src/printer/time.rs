@@ -27,6 +27,13 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
     format!("{} ago", words(now.as_second() - then.as_second()))
 }
 
+/// `2026-11-21 14:06:11 +0000 UTC`, on the user's clock, as Go prints times.
+pub fn stamp(at: Timestamp) -> String {
+    at.to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+        .to_string()
+}
+
 /// `Up 3 hours`, `Exited (0) 2 days ago`.
 pub fn status(
     state: &str,

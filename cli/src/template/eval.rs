@@ -189,6 +189,8 @@ impl Eval {
         }
         arguments.extend(piped);
         match &command.function {
+            None if command.arguments.len() == 2 => functions::label(&arguments[0], &arguments[1])
+                .map_err(|message| Error::at(command.at, message)),
             Some(name) => functions::call(name, arguments).map_err(|message| Error::at(command.at, message)),
             None => Ok(arguments.pop().unwrap_or(Value::Null)),
         }

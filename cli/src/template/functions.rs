@@ -15,6 +15,21 @@ const WIDTH_MAX: usize = 10_000;
 
 type Result<T, E = String> = std::result::Result<T, E>;
 
+/// `.Label "key"`: the label's value, empty without one; over null the heading docker gives such a column.
+pub(super) fn label(labels: &Value, key: &Value) -> Result<Value> {
+    let Value::String(key) = key else {
+        return Err(format!("Label wants a string, not {}", kind(key)));
+    };
+    match labels {
+        Value::Null => {
+            let last = key.rsplit('.').next().unwrap_or(key);
+            Ok(last.replace(['-', '_'], " ").to_uppercase().into())
+        }
+        Value::Object(labels) => Ok(labels.get(key).cloned().unwrap_or_else(|| "".into())),
+        other => Err(format!("Label of {}", kind(other))),
+    }
+}
+
 /// Calls `name`; the error says what is wrong with the arguments.
 pub(super) fn call(name: &str, mut arguments: Vec<Value>) -> Result<Value> {
     let count = arguments.len();

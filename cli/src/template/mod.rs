@@ -14,6 +14,10 @@ mod parse;
 
 use serde_json::Value;
 
+/// A member that templates ask with an argument, `{{.Label "key"}}`, as docker's lists have it: an object of labels, or null
+/// where the heading of a column is wanted. No `json` prints it.
+pub const LABEL: &str = "Label";
+
 /// A parsed template.
 #[derive(Debug, Clone)]
 pub struct Template {
@@ -65,7 +69,7 @@ mod tests {
     fn render(text: &str) -> Result<String, Error> {
         let value = json!({
             "ID": "abc", "Names": ["web", "www"], "Labels": {"b": "2", "a": "1"}, "State": {"Running": true, "Pid": 42},
-            "Empty": [], "Null": null, "Size": 1.5,
+            "Empty": [], "Null": null, "Label": {"app": "x"}, "Size": 1.5,
         });
         Template::parse(text)?.render(&value)
     }
@@ -74,6 +78,10 @@ mod tests {
     fn templates_mean_what_they_mean_in_go() {
         for (text, expected) in [
             ("plain", "plain"),
+            (
+                r#"{{.Label "app"}}|{{.Label "none"}}|{{.Label "app" | upper}}"#,
+                "x||X",
+            ),
             ("{{.ID}}", "abc"),
             ("{{ .State.Pid }}!", "42!"),
             ("{{json .Names}}", r#"["web","www"]"#),

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::Error;
 use super::functions;
 use super::lex::{Position, Spanned, Token};
+use super::{Error, LABEL};
 
 /// Blocks and parentheses inside one another; deeper templates are refused, so that evaluation cannot exhaust the stack.
 const DEPTH_MAX: usize = 100;
@@ -44,6 +44,13 @@ pub(super) struct Operand {
     pub at: Position,
     pub base: Base,
     pub fields: Vec<String>,
+}
+
+impl Operand {
+    /// Whether it is the one member that takes an argument.
+    fn is_method(&self) -> bool {
+        self.fields.last().is_some_and(|name| name == LABEL)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -275,6 +282,11 @@ impl Parser<'_> {
         }
         match (&function, arguments.len()) {
             (None, 0) => Err(Error::at(self.position(), "expected a value or function")),
+            (None, 2) if arguments[0].is_method() => Ok(Command {
+                at,
+                function,
+                arguments,
+            }),
             (None, 2..) => Err(Error::at(at, "a value is no function and takes no arguments")),
             _ => Ok(Command {
                 at,

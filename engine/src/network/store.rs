@@ -159,9 +159,10 @@ impl Networks {
         }
     }
 
-    /// Forgets every user-defined network that has no containers, and removes links and tables that nobody uses.
+    /// Forgets every user-defined network that has no containers and that `wanted` says, and removes links and tables that nobody
+    /// uses.
     /// Returns the names of the forgotten.
-    pub fn prune(&self) -> Result<Vec<String>> {
+    pub fn prune(&self, wanted: &dyn Fn(&Network) -> bool) -> Result<Vec<String>> {
         let mut gone = Vec::new();
         detach::settle(&self.paths, Duration::ZERO)?;
         for network in self.list()? {
@@ -170,6 +171,9 @@ impl Networks {
                 if !lease::any(&self.paths, &network.name)? {
                     detach::remove_idle(&self.paths, &network)?;
                 }
+                continue;
+            }
+            if !wanted(&network) {
                 continue;
             }
             match self.remove(&network.name) {

@@ -95,7 +95,7 @@ fn networks_are_apart() {
             network::detach(&host.paths, id).unwrap();
         }
         assert_eq!(
-            Networks::open(&host.paths).unwrap().prune().unwrap(),
+            Networks::open(&host.paths).unwrap().prune(&|_| true).unwrap(),
             ["blue", "red"]
         );
         host.assert_clean();

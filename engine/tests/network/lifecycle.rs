@@ -164,7 +164,7 @@ fn nft_prints_and_loads_the_ruleset() {
             assert_eq!(call(Ipv4Addr::LOCALHOST, port).unwrap(), "10.77.0.1");
         }
         network::detach(&host.paths, "aaaa").unwrap();
-        Networks::open(&host.paths).unwrap().prune().unwrap();
+        Networks::open(&host.paths).unwrap().prune(&|_| true).unwrap();
         host.assert_clean();
     });
 }

@@ -15,24 +15,29 @@ use crate::layer::Limits;
 use crate::layer::stream::decoder;
 use crate::layer::tar::{Kind, NewEntry, Time, Writer};
 use crate::manifest::{CONFIG_BYTES_MAX, Descriptor, Index};
+use crate::reference::Reference;
 use crate::{Error, Images, Result, media_type};
 
 impl Images {
-    /// Writes images to an archive or layout. Each of `names` is a reference or id; references keep their names in it.
+    /// Writes images to an archive or layout. Each of `names` is a reference, which keeps its name in it, a repository, which
+    /// means all of its tags, or an id.
     ///
     /// # Errors
     /// An unknown image, a damaged store, or a failed write.
     pub fn save(&self, names: &[&str], format: Format, to: SaveTo<'_>) -> Result<()> {
         let _hold = self.content.hold()?;
-        let records = names
-            .iter()
-            .map(|name| {
-                let record = self.find_record(name)?;
-                // An id gives no name to the archive, even if the image has one.
-                let named = Digest::parse(name).is_err() && !record.config.digest.hex().starts_with(*name);
-                Ok((record, named))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut records = Vec::new();
+        for name in names {
+            let tags = self.tags_of(name)?;
+            if !tags.is_empty() {
+                records.extend(tags.into_iter().map(|record| (record, true)));
+                continue;
+            }
+            let record = self.find_record(name)?;
+            // An id gives no name to the archive, even if the image has one.
+            let named = Digest::parse(name).is_err() && !record.config.digest.hex().starts_with(*name);
+            records.push((record, named));
+        }
         match (format, to) {
             (Format::DockerArchive, SaveTo::Stream(out)) => {
                 self.save_docker(&records, &mut Archive::new(out))
@@ -50,6 +55,24 @@ impl Images {
                 problem: "an archive is written to a file, not to a directory".to_owned(),
             }),
         }
+    }
+
+    /// Every tag of a repository that is given without one.
+    fn tags_of(&self, name: &str) -> Result<Vec<Record>> {
+        let has_tag = name
+            .rsplit('/')
+            .next()
+            .is_some_and(|last| last.contains([':', '@']));
+        let Ok(repository) = Reference::parse(name) else {
+            return Ok(Vec::new());
+        };
+        if has_tag {
+            return Ok(Vec::new());
+        }
+        let tags = self.tags(&repository)?;
+        tags.iter()
+            .map(|tag| self.find_record(&tag.canonical()))
+            .collect()
     }
 
     fn save_docker(&self, records: &[(Record, bool)], out: &mut dyn Sink) -> Result<()> {

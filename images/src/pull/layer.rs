@@ -124,7 +124,7 @@ async fn stream(
             digest,
             Event::Retrying {
                 wait,
-                cause: &cause.to_string(),
+                cause: &cause.whole(),
             },
         );
     };

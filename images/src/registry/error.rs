@@ -17,6 +17,24 @@ pub enum Error {
         /// From the HTTP client.
         source: reqwest::Error,
     },
+    /// No connection, and there was none before: a wrong name or port more likely than a passing failure.
+    #[error("{method} {url}")]
+    Unreachable {
+        /// HTTP method.
+        method: String,
+        /// Without query.
+        url: String,
+        /// From the HTTP client.
+        source: reqwest::Error,
+    },
+    /// Who answers speaks something else.
+    #[error("{method} {url}: no TLS is spoken there")]
+    NoTls {
+        /// HTTP method.
+        method: String,
+        /// Without query.
+        url: String,
+    },
     /// Nothing came for too long.
     #[error("{url} sent nothing for {} s", waited.as_secs())]
     Stalled {
@@ -160,6 +178,44 @@ pub enum Error {
 }
 
 impl Error {
+    /// A request that got no answer.
+    pub(super) fn transport(method: &str, url: &reqwest::Url, source: reqwest::Error) -> Self {
+        let (method, url) = (method.to_owned(), shown(url));
+        if find::<rustls::Error>(&source).is_some_and(|e| matches!(e, rustls::Error::InvalidMessage(_))) {
+            return Self::NoTls { method, url };
+        }
+        // Its own URL has the query, which may be a signature.
+        let source = source.without_url();
+        Self::Transport { method, url, source }
+    }
+
+    /// The same, when nothing of this registry has answered yet: a connection that cannot be made is not worth waiting for then.
+    pub(super) fn or_unreachable(self) -> Self {
+        match self {
+            Self::Transport { method, url, source } if source.is_connect() && !is_certificate(&source) => {
+                Self::Unreachable { method, url, source }
+            }
+            other => other,
+        }
+    }
+
+    /// The error and its causes in one sentence, for a message beside which nothing else tells them.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            let cause = error.to_string();
+            // Some crates repeat their source in their own text.
+            if !text.ends_with(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+            source = error.source();
+        }
+        text
+    }
+
     /// Whether the other side speaks TLS but is not who it should be.
     #[must_use]
     pub fn is_certificate(&self) -> bool {
@@ -172,6 +228,15 @@ impl Error {
     pub fn is_hung_up(&self) -> bool {
         matches!(self, Self::Transport { url, source, .. }
             if url.starts_with("https:") && source.is_request() && !source.is_connect() && !source.is_timeout())
+    }
+
+    /// Whether nothing that makes sense came from the other side: it is not there, silent, or no registry.
+    #[must_use]
+    pub fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport { .. } | Self::Unreachable { .. } | Self::NoTls { .. } | Self::Stalled { .. }
+        )
     }
 
     /// Whether the same request may succeed if sent again.
@@ -188,18 +253,23 @@ impl Error {
 
 /// Whether a certificate was refused, by us or by them; refused once, it is refused again.
 fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
-    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-        // Bytes that are no TLS at all are how a plain HTTP server answers.
-        return !matches!(tls, rustls::Error::InvalidMessage(_));
+    // Bytes that are no TLS at all are how a plain HTTP server answers.
+    find::<rustls::Error>(error).is_some_and(|tls| !matches!(tls, rustls::Error::InvalidMessage(_)))
+}
+
+/// The first cause of this type.
+fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
     // An io::Error's `source` is that of the error it holds, so the held one has to be asked for.
-    if let Some(held) = error
+    let held = error
         .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        return is_certificate(held);
+        .and_then(std::io::Error::get_ref);
+    match held {
+        Some(held) => find(held),
+        None => error.source().and_then(find),
     }
-    error.source().is_some_and(is_certificate)
 }
 
 /// A URL fit for messages: storage back ends sign their queries, and user info may be a password.

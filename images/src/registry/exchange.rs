@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct Repository {
     scope: String,
     auth_file: Option<PathBuf>,
     credentials: OnceLock<Option<Credentials>>,
+    /// Whether anything has come from there.
+    has_answered: AtomicBool,
     /// Met challenges by scope.
     authorizations: Mutex<HashMap<String, Authorization>>,
     /// Clients for where redirects lead: they carry neither this registry's certificates nor its leniency.
@@ -85,6 +88,7 @@ impl Repository {
             path: path.to_owned(),
             scope,
             credentials: OnceLock::new(),
+            has_answered: AtomicBool::new(false),
             authorizations: Mutex::new(HashMap::new()),
             elsewhere: Mutex::new(HashMap::new()),
         })
@@ -133,7 +137,9 @@ impl Repository {
             let accept = |r: RequestBuilder| r.header(ACCEPT, media_type::ACCEPT_MANIFESTS);
             let response = self.request(&Method::GET, url.clone(), &accept).await?;
             if response.status() == StatusCode::NOT_FOUND {
-                return Err(Error::NotFound(format!("{}:{tag_or_digest}", self.path)));
+                let is_digest = Digest::parse(tag_or_digest).is_ok();
+                let mark = if is_digest { '@' } else { ':' };
+                return Err(Error::NotFound(format!("{}{mark}{tag_or_digest}", self.path)));
             }
             let response = self.success(response).await?;
             let header = |name: &str| {
@@ -187,6 +193,11 @@ impl Repository {
             self.success(response).await.map(drop)
         })
         .await
+    }
+
+    /// The repository's name on the registry.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     pub(super) fn url(&self, kind: &str, name: &str) -> Result<Url, Error> {
@@ -367,18 +378,26 @@ impl Repository {
     /// Sends; waits for the headers as long as configured, for a body being sent as long as it takes.
     async fn send(&self, request: RequestBuilder, method: &Method, url: &Url) -> Result<Response, Error> {
         log::debug!("{method} {}", shown(url));
-        let transport = |source: reqwest::Error| Error::Transport {
-            method: method.to_string(),
-            url: shown(url),
-            // Its own URL has the query, which may be a signature.
-            source: source.without_url(),
+        let heard = |answer: Result<Response, reqwest::Error>| match answer {
+            Ok(response) => {
+                self.has_answered.store(true, Ordering::Relaxed);
+                Ok(response)
+            }
+            Err(source) => {
+                let error = Error::transport(method.as_str(), url, source);
+                Err(if self.has_answered.load(Ordering::Relaxed) {
+                    error
+                } else {
+                    error.or_unreachable()
+                })
+            }
         };
         if *method == Method::PUT || *method == Method::PATCH {
-            return request.send().await.map_err(transport);
+            return heard(request.send().await);
         }
         let waited = self.config.timeouts.response;
         match tokio::time::timeout(waited, request.send()).await {
-            Ok(answer) => answer.map_err(transport),
+            Ok(answer) => heard(answer),
             Err(_) => Err(Error::Stalled {
                 url: shown(url),
                 waited,
@@ -414,7 +433,7 @@ impl Repository {
     }
 
     /// Reads a body of at most `max` bytes.
-    async fn body(&self, mut response: Response, max: u64) -> Result<Vec<u8>, Error> {
+    pub(super) async fn body(&self, mut response: Response, max: u64) -> Result<Vec<u8>, Error> {
         let url = shown(response.url());
         let too_large = || Error::TooLarge {
             url: url.clone(),
@@ -468,11 +487,7 @@ async fn find_endpoint(config: &Config, host: &str, domain: &str) -> Result<Endp
             match asked.await {
                 Ok(Ok(_)) => {}
                 Ok(Err(source)) => {
-                    let error = Error::Transport {
-                        method: "GET".into(),
-                        url: shown(&url),
-                        source: source.without_url(),
-                    };
+                    let error = Error::transport("GET", &url, source);
                     // Somebody speaks TLS there but is not who it should be, or wants to know who we are: no reason to speak more
                     // openly.
                     if error.is_certificate() || error.is_hung_up() {

@@ -3,7 +3,8 @@
 //! ```text
 //! Config ─► endpoint (scheme, host, certificates) ─► Repository ─┬─ exchange  one request: 401, redirects, retries
 //!                     credentials ─► auth ───────────────────────┤─ download  a blob, resumed with Range
-//!                                                                └─ upload    a blob, mounted or sent
+//!                                                                ├─ upload    a blob, mounted or sent
+//!                                                                └─ tags      the list of them, page by page
 //! ```
 
 mod auth;
@@ -13,6 +14,7 @@ mod endpoint;
 mod error;
 mod exchange;
 mod retry;
+mod tags;
 mod upload;
 
 use std::collections::BTreeMap;

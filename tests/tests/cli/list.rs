@@ -113,6 +113,50 @@ fn columns_are_dockers() {
     let bad = berth.run(["ps", "--format", "{{.NoSuch}}"]);
     assert_eq!(bad.code, 1);
     assert!(bad.stderr.contains("NoSuch"), "{}", bad.stderr);
+    remove_all(&berth);
+}
+
+#[test]
+fn labels_mounts_and_sizes_are_columns_too() {
+    let Some(berth) = berth() else { return };
+    let host = berth.scratch().join("shared");
+    std::fs::create_dir(&host).expect("make a directory");
+    let bind = format!("{}:/b", host.display());
+    let flags = ["--label", "com.x.tier=web", "-v", "data:/d", "-v", &bind];
+    sleeping(&berth, "box", &flags);
+    let _ = berth
+        .run(["exec", "box", "dd", "if=/dev/zero", "of=/f", "bs=1M", "count=2"])
+        .ok();
+    let format = r#"{{.Label "com.x.tier"}}|{{.Label "none"}}|{{.LocalVolumes}}|{{.Mounts}}"#;
+    let shown = berth.run(["ps", "--no-trunc", "--format", format]).ok();
+    assert_eq!(shown, format!("web||1|data,{}", host.display()));
+    let table = berth
+        .run(["ps", "--format", r#"table {{.Names}}\t{{.Label "com.x.tier"}}"#])
+        .ok();
+    assert_eq!(table, "NAMES     TIER\nbox       web");
+    assert!(!berth.run(["ps", "--format", "json"]).ok().contains("\"Label\""));
+    let sized = berth.run(["ps", "-s"]).ok();
+    assert!(
+        sized.lines().next().is_some_and(|line| line.ends_with("SIZE")),
+        "{sized}"
+    );
+    assert!(sized.contains("box       2.1"), "{sized}");
+    let sizes = berth
+        .run(["inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "box"])
+        .ok();
+    let (own, all) = sizes.split_once(' ').expect("two numbers");
+    let (own, all): (u64, u64) = (own.parse().expect("bytes"), all.parse().expect("bytes"));
+    assert!(own >= 2 << 20 && all > own, "{sizes}");
+    let disk = berth.run(["system", "df", "-v"]).ok();
+    for title in [
+        "Images space usage:",
+        "Containers space usage:",
+        "Local Volumes space usage:",
+    ] {
+        assert!(disk.contains(title), "{disk}");
+    }
+    assert!(disk.lines().any(|line| line.starts_with("data ")), "{disk}");
+    remove_all(&berth);
 }
 
 #[test]

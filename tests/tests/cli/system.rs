@@ -47,6 +47,49 @@ fn groups_hold_the_same_verbs() {
 }
 
 #[test]
+fn prune_takes_what_its_filters_leave_to_it() {
+    let Some(berth) = berth() else { return };
+    for (name, label) in [("one", "tier=web"), ("two", "tier=db")] {
+        let _ = berth
+            .run(["create", "--name", name, "--label", label, "busybox", "true"])
+            .ok();
+        let _ = berth.run(["volume", "create", "--label", label, name]).ok();
+        let _ = berth.run(["network", "create", "--label", label, name]).ok();
+    }
+    let left = |kind: &str| {
+        let list: &[&str] = match kind {
+            "container" => &["ps", "-a", "--format", "{{.Names}}"],
+            "volume" => &["volume", "ls", "-q"],
+            _ => &["network", "ls", "--filter", "name=o", "--format", "{{.Name}}"],
+        };
+        let listed = berth.run(list).ok();
+        listed
+            .lines()
+            .filter(|name| matches!(*name, "one" | "two"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for kind in ["container", "volume", "network"] {
+        let mut prune = vec![kind, "prune", "--force"];
+        if kind == "volume" {
+            prune.push("--all");
+        }
+        let with = |filter| [&prune[..], &["--filter", filter]].concat();
+        let _ = berth.run(with("label=nonesuch")).ok();
+        assert_eq!(left(kind).len(), 2, "{kind}");
+        let said = berth.run(with("label!=tier=web")).ok();
+        assert!(said.starts_with("Deleted "), "{said}");
+        assert_eq!(left(kind), ["one"], "{kind}");
+        let refused = berth.run(with("size=1"));
+        assert!(
+            refused.code != 0 && refused.stderr.contains("size"),
+            "{refused:?}"
+        );
+    }
+    remove_all(&berth);
+}
+
+#[test]
 fn prune_leaves_what_is_in_use() {
     let Some(berth) = berth() else { return };
     sleeping(&berth, "box", &["-v", "used:/v"]);
@@ -56,7 +99,13 @@ fn prune_leaves_what_is_in_use() {
     for want in ["Images", "Containers", "Volumes"] {
         assert!(df.contains(want), "{df}");
     }
+    let kept = berth.run(["system", "prune", "-f", "--filter", "until=1h"]).ok();
+    assert_eq!(kept, "Total reclaimed space: 0B", "all of it is younger");
     let pruned = berth.run(["system", "prune", "-f"]).ok();
+    assert!(
+        pruned.starts_with("Deleted Containers:\n") && pruned.contains("\nDeleted Networks:\nidle\n"),
+        "{pruned}"
+    );
     assert!(pruned.contains("reclaimed"), "{pruned}");
     assert_eq!(berth.run(["ps", "-a", "--format", "{{.Names}}"]).ok(), "box");
     assert_eq!(berth.run(["volume", "ls", "-q"]).ok(), "used");

@@ -24,6 +24,8 @@ pub struct Content {
     pub stalls: Vec<String>,
     /// Blobs by digest.
     pub blobs: BTreeMap<String, Vec<u8>>,
+    /// Pages of the list of tags: JSON, and what the `Link` header says comes next.
+    pub tags: Vec<(String, Option<String>)>,
 }
 
 impl Content {
@@ -54,6 +56,7 @@ impl Content {
             padding: 0,
             stalls: Vec::new(),
             blobs,
+            tags: Vec::new(),
         }
     }
 
@@ -154,6 +157,7 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     }
     let path = request.split(' ').nth(1).unwrap_or_default();
+    let mut link = None;
     let (status, media_type, body, stalls) = {
         let content = shared.content.lock().expect("no thread panics with it");
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -169,14 +173,25 @@ fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 blob.unwrap_or_default(),
                 content.stalls.iter().any(|digest| digest == name),
             )
+        } else if path.contains("/tags/list") {
+            // `?page=1` is the second.
+            let page = name
+                .rsplit('=')
+                .next()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+            let (body, next) = content.tags.get(page).cloned().unwrap_or_default();
+            link = next;
+            (200, "application/json".to_owned(), body.into_bytes(), false)
         } else {
             (200, "application/json".to_owned(), b"{}".to_vec(), false)
         }
     };
     let length = body.len();
+    let link = link.map_or_else(String::new, |link| format!("Link: {link}\r\n"));
     write!(
         stream,
-        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
+        "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Type: {media_type}\r\n{link}Content-Length: {length}\r\n\r\n"
     )?;
     if stalls {
         stream.write_all(&body[..length / 2])?;

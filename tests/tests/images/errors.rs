@@ -25,10 +25,7 @@ fn errors_name_what_and_where() {
         (&["save", "-o", "/nowhere/x", "busybox"], &["/nowhere/x"]),
         (&["load", "-i", "/nowhere/x"], &["/nowhere/x"]),
         (&["import", "/nowhere/x"], &["/nowhere/x"]),
-        (
-            &["pull", "--all-tags", "busybox"],
-            &["--all-tags is not supported"],
-        ),
+        (&["pull", "--all-tags", "busybox:1"], &["--all-tags", "busybox:1"]),
     ] {
         let output = berth.run(arguments);
         assert_ne!(output.code, 0, "{arguments:?}");
@@ -43,6 +40,20 @@ fn errors_name_what_and_where() {
         );
     }
     assert_eq!(count(&berth.root().join("ingest")), 0);
+}
+
+/// A wrong name or port is told at once: nothing is sent a second time to where nothing ever answered.
+#[test]
+fn a_registry_nobody_has_heard_of_is_asked_once() {
+    let berth = Berth::new();
+    let nobody = format!("127.0.0.1:{}/x:1", berth_tests::registry::free_port());
+    let output = berth.run(["--log-level", "debug", "pull", &nobody]);
+    assert_eq!(output.code, 1, "{output:?}");
+    let asked = output
+        .stderr
+        .lines()
+        .filter(|line| line.contains("GET http") && !line.starts_with("berth: pull"));
+    assert_eq!(asked.count(), 1, "{}", output.stderr);
 }
 
 #[test]
@@ -75,7 +86,7 @@ fn a_blob_damaged_in_the_registry_is_named_and_not_kept() {
     let output = berth.run(["pull", &image]);
     assert_eq!(output.code, 1, "{output:?}");
     assert!(
-        output.stderr.contains(hex) && output.stderr.contains("corrupt"),
+        output.stderr.contains(hex) && output.stderr.contains("corrupt") && output.stderr.contains(&image),
         "{}",
         output.stderr
     );

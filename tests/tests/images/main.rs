@@ -8,5 +8,6 @@ mod faults;
 mod fixture;
 mod login;
 mod store;
+mod tags;
 mod tls;
 mod transfer;

@@ -1,8 +1,8 @@
 //! `images`, `inspect`, `history`, `tag`, `rmi`, `image prune` and `system df`.
 
-use berth_tests::{Berth, Need, require};
+use berth_tests::{Berth, Need, Registry, require};
 
-use crate::fixture::{count, layout, text};
+use crate::fixture::{count, layout, pushed, text};
 
 fn loaded() -> Option<Berth> {
     if !require(&[Need::Root, Need::Program("umoci")]) {
@@ -75,4 +75,143 @@ fn prune_takes_what_no_container_uses() {
     assert!(said.contains("Total reclaimed space:"), "{said}");
     assert_eq!(berth.run(["images", "-q"]).ok(), "");
     assert_eq!(count(&berth.root().join("blobs/sha256")), 0);
+}
+
+/// What a list shows of each row, joined by blanks.
+#[track_caller]
+fn listed(berth: &Berth, flags: &[&str], format: &str) -> Vec<String> {
+    let command = [&["images", "--format", format], flags].concat();
+    berth.run(command).ok().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn images_are_found_by_pattern_age_and_label() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let archive = berth.scratch().join("busybox.tar");
+    for (name, label) in [
+        ("lan:5000/team/app:1", "tier=web"),
+        ("lan:5000/team/tool:2", "tier=db"),
+    ] {
+        let change = format!("LABEL {label}");
+        let _ = berth
+            .run(["import", "--change", &change, text(&archive), name])
+            .ok();
+    }
+    let names = |flags: &[&str]| listed(&berth, flags, "{{.Repository}}:{{.Tag}}");
+    let (app, tool) = ("lan:5000/team/app:1", "lan:5000/team/tool:2");
+    for (flags, expected) in [
+        (&["busy*"][..], &["busybox:latest"][..]),
+        (&["*/*/app"], &[app]),
+        (&["--filter", "reference=*/team/*:2"], &[tool]),
+        (
+            &["--filter", "reference=busybox", "--filter", "reference=*/*/tool"],
+            &[tool, "busybox:latest"],
+        ),
+        (&["--filter", "label=tier"], &[tool, app]),
+        (&["--filter", "label=tier=web"], &[app]),
+        (&["--filter", "since=busybox"], &[tool, app]),
+        (
+            &["--filter", "before=lan:5000/team/tool:2"],
+            &[app, "busybox:latest"],
+        ),
+        (&["--filter", "until=0s"], &[tool, app, "busybox:latest"]),
+        (&["--filter", "until=1h"], &[]),
+        (&["--filter", "dangling=true"], &[]),
+        (&["nothing*"], &[]),
+    ] {
+        assert_eq!(names(flags), expected, "{flags:?}");
+    }
+    for (filter, word) in [
+        ("since=gone", "gone"),
+        ("reference=[", "["),
+        ("size=1", "size"),
+        ("dangling=x", "true or false"),
+    ] {
+        let refused = berth.run(["images", "--filter", filter]);
+        assert!(
+            refused.code != 0 && refused.stderr.contains(word),
+            "{filter}: {refused:?}"
+        );
+    }
+    let fields = listed(
+        &berth,
+        &["busybox"],
+        "{{.CreatedAt}}|{{.Containers}}|{{.SharedSize}}",
+    );
+    let (date, rest) = fields[0].split_once(' ').expect("a date and a time");
+    assert!(date.len() == 10 && rest.ends_with("|N/A|N/A"), "{fields:?}");
+}
+
+#[test]
+fn an_image_known_by_digest_alone_keeps_its_repository() {
+    let Some(pushed) = pushed(Registry::start, &["one"], "team/app:1") else {
+        return;
+    };
+    let (berth, image) = (pushed.berth, pushed.image);
+    let digest = berth.run(["pull", &image]).ok();
+    let digest = digest
+        .lines()
+        .find_map(|line| line.strip_prefix("Digest: "))
+        .expect("a digest");
+    let repository = image.rsplit_once(':').expect("it has a tag").0;
+    let _ = berth.run(["rmi", &image]).ok();
+    let pinned = format!("{repository}@{digest}");
+    assert_eq!(berth.run(["pull", "-q", &pinned]).ok(), pinned);
+    let row = listed(&berth, &[], "{{.Repository}} {{.Tag}} {{.Digest}}");
+    assert_eq!(row, [format!("{repository} <none> {digest}")]);
+    assert_eq!(listed(&berth, &["--filter", "dangling=true"], "{{.ID}}"), [""; 0]);
+    let gone = berth.run(["pull", &format!("{repository}@sha256:{}", "0".repeat(64))]);
+    assert!(gone.stderr.contains("team/app@sha256:000"), "{}", gone.stderr);
+}
+
+#[test]
+fn prune_takes_what_its_filters_leave_to_it() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let archive = berth.scratch().join("busybox.tar");
+    let _ = berth
+        .run(["import", "-c", "LABEL keep=no", text(&archive), "labelled:1"])
+        .ok();
+    let prune = |filters: &[&str]| {
+        let command = [&["image", "prune", "--force", "--all"], filters].concat();
+        berth.run(command).ok()
+    };
+    assert!(!prune(&["--filter", "until=1h"]).contains("Deleted"));
+    assert!(!prune(&["--filter", "label=nonesuch"]).contains("Deleted"));
+    let said = prune(&["--filter", "label!=keep"]);
+    assert!(
+        said.starts_with("Deleted Images:\nuntagged: busybox:latest\n"),
+        "{said}"
+    );
+    assert_eq!(listed(&berth, &[], "{{.Repository}}"), ["labelled"]);
+    let said = prune(&["--filter", "label=keep=no", "--filter", "until=0s"]);
+    assert!(said.contains("untagged: labelled:1"), "{said}");
+    let refused = berth.run(["image", "prune", "-f", "--filter", "name=x"]);
+    assert!(
+        refused.code != 0 && refused.stderr.contains("name"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_repository_is_saved_with_all_of_its_tags() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    for name in ["lan:5000/app:1", "lan:5000/app:2", "lan:5000/other:1"] {
+        let _ = berth.run(["tag", "busybox", name]).ok();
+    }
+    let file = berth.scratch().join("saved.tar");
+    let _ = berth.run(["save", "-o", text(&file), "lan:5000/app"]).ok();
+    let loaded = Berth::new().run(["load", "-i", text(&file)]).ok();
+    assert_eq!(
+        loaded,
+        "Loaded image: lan:5000/app:1\nLoaded image: lan:5000/app:2"
+    );
 }

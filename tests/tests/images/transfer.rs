@@ -275,3 +275,46 @@ fn all_tags_of_a_repository_are_pushed_and_no_other() {
     let none = berth.run(["push", "--all-tags", &format!("{}/nothing", registry.host())]);
     assert!(none.code == 1 && none.stderr.contains("/nothing"), "{none:?}");
 }
+
+#[test]
+fn a_mirror_that_fails_is_told_with_its_cause_and_passed_over() {
+    let Some(pushed) = pushed(Registry::start, &["one"], "mirrored:1") else {
+        return;
+    };
+    let Pushed {
+        berth,
+        registry,
+        image,
+        ..
+    } = pushed;
+    let (host, nobody) = (registry.host(), berth_tests::registry::free_port());
+    // The first speaks no TLS, at the second nobody listens.
+    let mirrors = [format!("https://{host}"), format!("http://127.0.0.1:{nobody}")];
+    let config = serde_json::json!({"registries": {"mirrors": {&host: mirrors}}});
+    let file = berth.scratch().join("config.json");
+    std::fs::write(&file, config.to_string()).expect("write");
+    let pulled = berth.run(["--config", text(&file), "pull", &image]);
+    assert_eq!(pulled.code, 0, "{pulled:?}");
+    for (mirror, cause) in mirrors
+        .iter()
+        .zip(["no TLS is spoken there", "Connection refused"])
+    {
+        let told = pulled.stderr.lines().find(|line| line.contains(mirror.as_str()));
+        assert!(
+            told.is_some_and(|line| line.contains(cause)),
+            "{mirror}: {}",
+            pulled.stderr
+        );
+    }
+    assert_eq!(
+        pulled.stderr.matches("failed, trying the next").count(),
+        2,
+        "each is asked once, not once a blob: {}",
+        pulled.stderr
+    );
+    let gone = berth.run(["--config", "/no/such/file", "pull", &image]);
+    assert!(
+        gone.code == 1 && gone.stderr.contains("/no/such/file"),
+        "{gone:?}"
+    );
+}
