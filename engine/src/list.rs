@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use regex::Regex;
+use regex_lite::Regex;
 
 use crate::container::{State, Status};
 use crate::engine::Engine;

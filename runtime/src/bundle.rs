@@ -86,9 +86,12 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// As [`parse_file`].
 pub fn parse<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> {
     // The plain parser first: following the path of every field costs a fifth more, and is only for messages.
-    if let Ok(value) = serde_json::from_slice(text) {
-        return Ok(value);
-    }
+    serde_json::from_slice(text).or_else(|e| named(text, path, &e))
+}
+
+/// Parses again to learn which field it was.
+#[cfg(feature = "field-paths")]
+fn named<T: DeserializeOwned>(text: &[u8], path: &Path, _: &serde_json::Error) -> Result<T> {
     let mut parser = serde_json::Deserializer::from_slice(text);
     serde_path_to_error::deserialize(&mut parser)
         .map_err(|e| Error::Config {
@@ -104,4 +107,14 @@ pub fn parse<T: DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> {
                 why: e.to_string(),
             }),
         })
+}
+
+/// Line and column have to do.
+#[cfg(not(feature = "field-paths"))]
+fn named<T>(_: &[u8], path: &Path, e: &serde_json::Error) -> Result<T> {
+    Err(Error::Config {
+        path: path.into(),
+        field: ".".into(),
+        why: e.to_string(),
+    })
 }

@@ -8,6 +8,7 @@
 //! * [`reexec`]: the guard against CVE-2019-5736; [`pty`]: terminals
 //! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor; [`namespace`]: their kinds
 //! * [`bpf`]: device filters of v2 cgroups
+//! * [`netlink`], [`vsock`]: sockets that std has no type for; [`random`]: seeding the kernel's generator
 //! * [`credentials`]: ids, groups, capabilities, keyring, personality, priorities
 
 pub mod bpf;
@@ -17,11 +18,14 @@ pub mod fdpass;
 pub mod fds;
 pub mod mount_attr;
 pub mod namespace;
+pub mod netlink;
 pub mod open_beneath;
 pub mod pidfd;
 pub mod pty;
+pub mod random;
 pub mod readiness;
 pub mod reexec;
 pub mod seccomp;
 pub mod signals;
+pub mod vsock;
 pub mod working_directory;

@@ -132,6 +132,26 @@ pub fn unblock_at_exec(command: &mut Command) {
     }
 }
 
+/// Sends a signal to every process this one may signal, but for PID 1 and itself: for the PID 1 of a pid namespace, to all in it;
+/// `kill(2)` with -1. To have nobody left to send it to is fine.
+///
+/// # Errors
+///
+/// `EPERM` for a process that is not PID 1: it would end the whole machine.
+pub fn send_to_all_others(signal: i32) -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    // SAFETY: no pointers.
+    if unsafe { libc::kill(-1, signal) } == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        e if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        e => Err(e),
+    }
+}
+
 /// The next pending signal's number; `None` when there is none.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use berth_sys::netlink::{Answer, Connection, Subsystem};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -17,7 +18,6 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::error::{Error, Result};
 use super::model::{EndpointStatus, Mac, Network};
-use super::netlink::{Answer, Connection};
 
 /// An rtnetlink connection to one network namespace.
 #[derive(Debug)]
@@ -41,12 +41,11 @@ const DONE_LEN: usize = 4;
 impl Links {
     /// Connects to the calling thread's network namespace.
     pub(super) fn open() -> Result<Self> {
-        let connection =
-            Connection::open(netlink_sys::protocols::NETLINK_ROUTE).map_err(|source| Error::Link {
-                operation: "open",
-                object: "rtnetlink".into(),
-                source,
-            })?;
+        let connection = Connection::open(Subsystem::Route).map_err(|source| Error::Link {
+            operation: "open",
+            object: "rtnetlink".into(),
+            source,
+        })?;
         Ok(Self { connection })
     }
 

@@ -22,7 +22,6 @@ mod link;
 mod lock;
 mod model;
 mod names;
-mod netlink;
 mod netns;
 mod nft;
 pub mod port;

@@ -9,13 +9,24 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::bytes::decode;
 use super::prologue::{self, Prologue};
 use super::{Error, Result};
 
-/// Bytes of one instruction: code, jt, jf, k.
-pub(super) const INSTRUCTION_BYTES: usize = 8;
 /// `MAX_ERRNO` of the kernel; a larger value would not be an error to the caller.
 const ERRNO_MAX: u32 = 4095;
+
+/// What compiles here: an equal profile may compile differently with another.
+pub(super) fn compiler() -> Result<String> {
+    let library = libseccomp::ScmpVersion::current().map_err(|source| Error::Compile {
+        step: "find its version".into(),
+        source,
+    })?;
+    Ok(format!(
+        "libseccomp {}.{}.{}",
+        library.major, library.minor, library.micro
+    ))
+}
 
 /// Compiles the whole profile.
 pub(super) fn program(seccomp: &LinuxSeccomp) -> Result<Vec<Instruction>> {
@@ -203,30 +214,4 @@ fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).map_err(fail)?;
     decode(&bytes).ok_or_else(|| fail(std::io::ErrorKind::InvalidData.into()))
-}
-
-/// Instructions from their native bytes; `None` if the length is not that of a program the kernel would take.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<Instruction>> {
-    let (chunks, rest) = bytes.as_chunks::<INSTRUCTION_BYTES>();
-    if !rest.is_empty() || chunks.is_empty() || chunks.len() > INSTRUCTIONS_MAX {
-        return None;
-    }
-    let one = |c: &[u8; INSTRUCTION_BYTES]| Instruction {
-        code: u16::from_ne_bytes([c[0], c[1]]),
-        jt: c[2],
-        jf: c[3],
-        k: u32::from_ne_bytes([c[4], c[5], c[6], c[7]]),
-    };
-    Some(chunks.iter().map(one).collect())
-}
-
-/// The inverse of [`decode`].
-pub(super) fn encode(program: &[Instruction]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(program.len() * INSTRUCTION_BYTES);
-    for i in program {
-        bytes.extend(i.code.to_ne_bytes());
-        bytes.extend([i.jt, i.jf]);
-        bytes.extend(i.k.to_ne_bytes());
-    }
-    bytes
 }

@@ -18,6 +18,7 @@ pub enum Error {
         reason: String,
     },
     /// libseccomp refused a step of compiling.
+    #[cfg(feature = "seccomp-compiler")]
     #[error("cannot compile the seccomp filter: {step}")]
     Compile {
         /// Which.
@@ -27,11 +28,19 @@ pub enum Error {
         source: libseccomp::error::SeccompError,
     },
     /// The compiled filter could not be taken out of libseccomp.
+    #[cfg(feature = "seccomp-compiler")]
     #[error("cannot export the seccomp filter")]
     Export {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// This program reads compiled filters only, and was given none for this profile.
+    #[cfg(not(feature = "seccomp-compiler"))]
+    #[error("no compiled seccomp filter for profile {key}: this program has no compiler of its own")]
+    NoCompiler {
+        /// The profile's hash.
+        key: String,
     },
     /// The kernel refused the filter.
     #[error("cannot load the seccomp filter")]

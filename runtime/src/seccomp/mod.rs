@@ -6,12 +6,18 @@
 //! ```
 //!
 //! Compiling the usual profile takes longer than all else in a container's start; reading it back takes microseconds.
+//! A program without the feature `seccomp-compiler` reads only: what it needs is [`compiled`] by another, for its cache.
 
+mod bytes;
 mod cache;
+#[cfg(feature = "seccomp-compiler")]
 mod compile;
 mod error;
+#[cfg(feature = "seccomp-compiler")]
+mod keep;
+#[cfg(feature = "seccomp-compiler")]
 mod prologue;
-#[cfg(test)]
+#[cfg(all(test, feature = "seccomp-compiler"))]
 mod tests;
 
 use std::io::IoSlice;
@@ -41,7 +47,7 @@ enum Send {
 
 impl Filter {
     /// Compiles, or takes from `cache_dir` what an equal profile compiled to before. Parent's side. A cache that cannot be
-    /// read, verified or written only costs time.
+    /// read, verified or written only costs time, but for a program that cannot compile.
     ///
     /// # Errors
     /// [`Error::Invalid`] names the field; [`Error::Compile`] carries libseccomp's complaint.
@@ -49,20 +55,7 @@ impl Filter {
         let notifies = check_notify(seccomp)?;
         let send = way_out(seccomp)?;
         let flags = flags(seccomp, notifies);
-        let program = match cache_dir {
-            None => compile::program(seccomp)?,
-            Some(dir) => {
-                let key = cache::key(seccomp)?;
-                match cache::read(dir, &key) {
-                    Some(program) => program,
-                    None => {
-                        let program = compile::program(seccomp)?;
-                        cache::write(dir, &key, &program);
-                        program
-                    }
-                }
-            }
-        };
+        let program = program(seccomp, cache_dir)?;
         Ok(Filter { program, flags, send })
     }
 
@@ -109,6 +102,41 @@ impl Filter {
             source: std::io::ErrorKind::WriteZero.into(),
         })
     }
+}
+
+#[cfg(feature = "seccomp-compiler")]
+fn program(seccomp: &LinuxSeccomp, cache_dir: Option<&Path>) -> Result<Vec<Instruction>> {
+    let Some(dir) = cache_dir else {
+        return compile::program(seccomp);
+    };
+    let (key, compiler) = (cache::key(seccomp)?, compile::compiler()?);
+    if let Some(program) = cache::read(dir, &key, Some(&compiler)) {
+        return Ok(program);
+    }
+    let program = compile::program(seccomp)?;
+    keep::write(dir, &key, &keep::contents(&key, &compiler, &program));
+    Ok(program)
+}
+
+#[cfg(not(feature = "seccomp-compiler"))]
+fn program(seccomp: &LinuxSeccomp, cache_dir: Option<&Path>) -> Result<Vec<Instruction>> {
+    let key = cache::key(seccomp)?;
+    cache_dir
+        .and_then(|dir| cache::read(dir, &key, None))
+        .ok_or(Error::NoCompiler { key })
+}
+
+/// A filter for a program that cannot compile it: the file's name in that program's cache directory, and what it is to hold.
+/// The file has to be its own and nobody else's (0600).
+///
+/// # Errors
+/// As [`Filter::compile`].
+#[cfg(feature = "seccomp-compiler")]
+pub fn compiled(seccomp: &LinuxSeccomp, cache_dir: Option<&Path>) -> Result<(String, Vec<u8>)> {
+    let key = cache::key(seccomp)?;
+    let program = program(seccomp, cache_dir)?;
+    let contents = keep::contents(&key, &compile::compiler()?, &program);
+    Ok((cache::file_name(&key), contents))
 }
 
 /// Whether the profile notifies, and if so whether somebody listens.

@@ -238,12 +238,13 @@ fn an_equal_profile_is_compiled_once_and_a_changed_file_is_not_believed() {
         0o700
     );
     let key = cache::key(&seccomp).unwrap();
+    let read = |dir: &Path, key: &str| cache::read(dir, key, Some(&compile::compiler().unwrap()));
     let file = dir.join(format!("{key}.bpf"));
     let whole = std::fs::read(&file).unwrap();
-    let encoded = |f: &Filter| compile::encode(&f.program);
+    let encoded = |f: &Filter| keep::encode(&f.program);
     let from_cache = Filter::compile(&seccomp, Some(&dir)).unwrap();
     assert_eq!(encoded(&first), encoded(&from_cache));
-    assert!(cache::read(&dir, &key).is_some());
+    assert!(read(&dir, &key).is_some());
 
     let set = |bytes: &[u8], mode: u32| {
         std::fs::write(&file, bytes).unwrap();
@@ -253,23 +254,32 @@ fn an_equal_profile_is_compiled_once_and_a_changed_file_is_not_believed() {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         set(&changed, 0o600);
-        assert!(cache::read(&dir, &key).is_none(), "byte {at} changed");
+        assert!(read(&dir, &key).is_none(), "byte {at} changed");
     }
     set(&whole[..whole.len() - 8], 0o600);
-    assert!(cache::read(&dir, &key).is_none(), "torn");
+    assert!(read(&dir, &key).is_none(), "torn");
     set(&whole, 0o620);
-    assert!(cache::read(&dir, &key).is_none(), "writable by others");
+    assert!(read(&dir, &key).is_none(), "writable by others");
+    set(&whole, 0o600);
+    assert!(
+        cache::read(&dir, &key, Some("libseccomp 2.5.3")).is_none(),
+        "another compiler's"
+    );
+    assert!(
+        cache::read(&dir, &key, None).is_some(),
+        "whose compiler does not matter"
+    );
     std::fs::remove_file(&file).unwrap();
     std::fs::write(dir.join("elsewhere"), &whole).unwrap();
     std::os::unix::fs::symlink("elsewhere", &file).unwrap();
-    assert!(cache::read(&dir, &key).is_none(), "a link");
+    assert!(read(&dir, &key).is_none(), "a link");
 
     // Another profile's whole file under this name.
     let other = profile(json!({"defaultAction": "SCMP_ACT_ALLOW"}));
     Filter::compile(&other, Some(&dir)).unwrap();
     let other = cache::key(&other).unwrap();
     std::fs::rename(dir.join(format!("{other}.bpf")), &file).unwrap();
-    assert!(cache::read(&dir, &key).is_none(), "another's");
+    assert!(read(&dir, &key).is_none(), "another's");
     let again = Filter::compile(&seccomp, Some(&dir)).unwrap();
     assert_eq!(encoded(&first), encoded(&again));
     let left: Vec<_> = std::fs::read_dir(&dir)
@@ -282,11 +292,21 @@ fn an_equal_profile_is_compiled_once_and_a_changed_file_is_not_believed() {
     );
 }
 
+#[test]
+fn a_filter_compiled_for_elsewhere_is_what_the_cache_would_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let seccomp = profile(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 77}]}));
+    let (name, bytes) = compiled(&seccomp, None).unwrap();
+    Filter::compile(&seccomp, Some(dir.path())).unwrap();
+    assert_eq!(std::fs::read(dir.path().join(name)).unwrap(), bytes);
+}
+
 proptest::proptest! {
     #[test]
     fn decoding_any_bytes_never_panics(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-        if let Some(program) = compile::decode(&bytes) {
-            proptest::prop_assert_eq!(compile::encode(&program), bytes);
+        if let Some(program) = bytes::decode(&bytes) {
+            proptest::prop_assert_eq!(keep::encode(&program), bytes);
         }
     }
 }

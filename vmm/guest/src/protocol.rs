@@ -270,6 +270,10 @@ pub struct Create {
     pub config: Box<RawValue>,
     /// Its standard streams.
     pub streams: Streams,
+    /// The seccomp filter of the configuration, compiled by the host (`berth_runtime::seccomp::compiled`): file name and bytes.
+    /// The guest has no compiler, and would need longer for it than for all else.
+    #[serde(default)]
+    pub filters: BTreeMap<String, Vec<u8>>,
 }
 
 /// What [`Request::Exec`] asks for.

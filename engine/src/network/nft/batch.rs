@@ -2,9 +2,9 @@
 
 use std::io;
 
+use berth_sys::netlink::{Answer, Buffer, Connection, Subsystem};
+
 use super::super::error::{Error, Result};
-use super::super::netlink::{Answer, Connection};
-use super::attr::Buffer;
 use super::expr::Rule;
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -268,7 +268,7 @@ pub(in crate::network) struct Nft {
 impl Nft {
     /// Connects to the calling thread's network namespace.
     pub(in crate::network) fn open() -> Result<Self> {
-        Connection::open(netlink_sys::protocols::NETLINK_NETFILTER)
+        Connection::open(Subsystem::Netfilter)
             .map(|connection| Self { connection })
             .map_err(|source| Error::Nft {
                 operation: "open nfnetlink",

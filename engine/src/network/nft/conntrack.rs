@@ -7,9 +7,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use berth_sys::netlink::{Answer, Buffer};
+
 use super::super::error::{Error, Result};
-use super::super::netlink::Answer;
-use super::attr::Buffer;
 use super::batch::Nft;
 
 const HEADER_LEN: usize = 20;

@@ -1,6 +1,6 @@
 //! Expressions: the instructions of a rule. Each reads registers, writes one, or ends the rule.
 
-use super::attr::Buffer;
+use berth_sys::netlink::Buffer;
 
 /// Registers. `A` to `D` are 16 bytes each; `word(n)` are the same 64 bytes by 4.
 pub(in crate::network) mod reg {

@@ -2,7 +2,6 @@
 //!
 //! Only what berth's rules need. Attribute numbers are those of linux/netfilter/nf_tables.h; integers are big-endian.
 
-mod attr;
 mod batch;
 mod conntrack;
 mod expr;

@@ -1,11 +1,12 @@
-//! Netlink attributes, written front to back into one buffer.
+//! Attributes of netlink messages, written front to back into one buffer.
 
 const NESTED: u16 = 1 << 15;
 
 /// Growing bytes of netlink messages.
 #[derive(Debug, Default)]
-pub(in crate::network) struct Buffer {
-    pub(super) bytes: Vec<u8>,
+pub struct Buffer {
+    /// Headers are the caller's to write.
+    pub bytes: Vec<u8>,
 }
 
 impl Buffer {
@@ -19,7 +20,8 @@ impl Buffer {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
+    /// One attribute.
+    pub fn put(&mut self, kind: u16, value: &[u8]) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -28,12 +30,13 @@ impl Buffer {
         self.pad();
     }
 
-    pub(super) fn u32(&mut self, kind: u16, value: u32) {
+    /// A number in network byte order, as nftables wants them.
+    pub fn u32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
 
     /// A zero-terminated string.
-    pub(super) fn text(&mut self, kind: u16, value: &str) {
+    pub fn text(&mut self, kind: u16, value: &str) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -43,7 +46,8 @@ impl Buffer {
         self.pad();
     }
 
-    pub(super) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    /// An attribute of attributes.
+    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(&[0, 0]);
         self.bytes.extend_from_slice(&(kind | NESTED).to_ne_bytes());

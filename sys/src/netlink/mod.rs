@@ -1,32 +1,61 @@
 //! A blocking netlink connection: several requests in one send, their answers matched by sequence number.
 
+mod attributes;
+
 use std::io;
 use std::os::fd::AsRawFd;
 
-use netlink_sys::{Socket, SocketAddr};
+use netlink_sys::{Socket, SocketAddr, protocols};
+
+pub use attributes::Buffer;
 
 /// Offset of the sequence number in `struct nlmsghdr`.
 const SEQ_AT: usize = 8;
 const HEADER_LEN: usize = 16;
 
 /// One netlink socket. It stays in the network namespace it was opened in, whichever namespace the thread visits later.
-pub(super) struct Connection {
+pub struct Connection {
     socket: Socket,
     sequence: u32,
 }
 
+/// Which part of the kernel is spoken to; `netlink(7)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subsystem {
+    /// Links, addresses, routes: `rtnetlink(7)`.
+    Route,
+    /// nftables and connection tracking.
+    Netfilter,
+}
+
 /// An answer to one request.
-pub(super) enum Answer<'a> {
-    /// Acknowledged, or refused with an errno.
-    Ack { sequence: u32, errno: i32 },
-    /// A message of payload: type and body after the header.
-    Message { body: &'a [u8] },
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// Acknowledged, or refused.
+    Ack {
+        /// The request's number.
+        sequence: u32,
+        /// Zero when acknowledged.
+        errno: i32,
+    },
+    /// A message of payload.
+    Message {
+        /// What follows the header.
+        body: &'a [u8],
+    },
 }
 
 impl Connection {
-    /// `protocol` is NETLINK_ROUTE or NETLINK_NETFILTER. Opens in the calling thread's network namespace.
-    pub(super) fn open(protocol: isize) -> io::Result<Self> {
-        let mut socket = Socket::new(protocol)?;
+    /// Opens in the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the step that failed.
+    pub fn open(subsystem: Subsystem) -> io::Result<Self> {
+        let mut socket = Socket::new(match subsystem {
+            Subsystem::Route => protocols::NETLINK_ROUTE,
+            Subsystem::Netfilter => protocols::NETLINK_NETFILTER,
+        })?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         // Refusals repeat the request unless capped; we know what we sent.
@@ -41,17 +70,18 @@ impl Connection {
         Ok(Self { socket, sequence: 0 })
     }
 
-    pub(super) fn next_sequence(&mut self) -> u32 {
+    /// The number for one more request.
+    pub fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
 
     /// Sends `messages` in one go and reads answers until `done` says so. `done` sees every answer.
-    pub(super) fn exchange(
-        &mut self,
-        messages: &[u8],
-        mut done: impl FnMut(Answer<'_>) -> bool,
-    ) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The errno of the socket, `EAGAIN` when the kernel says nothing for ten seconds; `InvalidData` for an answer cut short.
+    pub fn exchange(&mut self, messages: &[u8], mut done: impl FnMut(Answer<'_>) -> bool) -> io::Result<()> {
         self.socket.send(messages, 0)?;
         let mut buffer = vec![0_u8; 16 * 1024];
         loop {
