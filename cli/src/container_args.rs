@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use berth_engine::flags::{
-    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, MemorySize, MemorySwap,
-    MountSpec, NetworkMode, PidMode, RestartPolicy, SecurityOpt, Signal, Ulimit, UserSpec, UsernsMode,
-    UtsMode, parse_tmpfs, parse_volume,
+    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, Isolation, MemorySize,
+    MemorySwap, MountSpec, NetworkMode, PidMode, RestartPolicy, SecurityOpt, Signal, Ulimit, UserSpec,
+    UsernsMode, UtsMode, parse_tmpfs, parse_volume,
 };
 use berth_engine::network::{DnsOptions, HostTarget, Mac, Word, port};
 use berth_engine::{ContainerName, CreateRequest, HostConfig, LogConfig, Resources};
@@ -68,6 +68,9 @@ pub struct ContainerArgs {
     /// Network: bridge, none, host, container:NAME or a network's name
     #[arg(long, visible_alias = "net", default_value = "bridge")]
     network: NetworkMode,
+    /// What stands between the container and the host: container (namespaces) or vm (a microVM)
+    #[arg(long, default_value = "container", value_name = "container|vm")]
+    isolation: Isolation,
     /// Another name on the network
     #[arg(long)]
     network_alias: Vec<String>,
@@ -356,6 +359,7 @@ impl ContainerArgs {
                 cap_add: self.cap_add,
                 cap_drop: self.cap_drop,
                 security: self.security_opt,
+                isolation: self.isolation,
                 privileged: self.privileged,
                 read_only: self.read_only,
                 init: self.init,

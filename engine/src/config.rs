@@ -15,9 +15,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::flags::{
-    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, MemorySize, MemorySwap,
-    MountSpec, NetworkMode, PidMode, RestartPolicy, Seccomp, SecurityOpt, Signal, Ulimit, UserSpec,
-    UsernsMode, UtsMode,
+    CgroupnsMode, Cpus, DeviceCgroupRule, DeviceMapping, Healthcheck, IpcMode, Isolation, MemorySize,
+    MemorySwap, MountSpec, NetworkMode, PidMode, RestartPolicy, Seccomp, SecurityOpt, Signal, Ulimit,
+    UserSpec, UsernsMode, UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
 use crate::network::{DnsOptions, Mac, PortMapping};
@@ -75,6 +75,8 @@ impl Default for LogConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HostConfig {
+    /// `--isolation`.
+    pub isolation: Isolation,
     /// `-v`, `--mount`, `--tmpfs`, in order.
     pub mounts: Vec<MountSpec>,
     /// `-p`.

@@ -2,7 +2,7 @@
 
 use crate::config::CreateRequest;
 use crate::error::{Error, Result};
-use crate::flags::{IpcMode, NetworkMode, UtsMode};
+use crate::flags::{CgroupnsMode, IpcMode, Isolation, MountKind, NetworkMode, PidMode, UsernsMode, UtsMode};
 
 /// The first pair that contradicts itself.
 pub(crate) fn check(request: &CreateRequest) -> Result<()> {
@@ -30,6 +30,9 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
         )?,
         NetworkMode::Bridge | NetworkMode::Named(_) => {}
     }
+    if host.isolation == Isolation::Vm {
+        vm(request)?;
+    }
     if host.uts == UtsMode::Host {
         let names = [
             ("--hostname", request.hostname.is_some()),
@@ -52,6 +55,47 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
+/// What a microVM cannot do: share what is the host's, and what it has not learnt yet.
+fn vm(request: &CreateRequest) -> Result<()> {
+    let host = &request.host;
+    let shares = [
+        ("--pid", host.pid != PidMode::Private),
+        ("--ipc", !matches!(host.ipc, IpcMode::Private | IpcMode::None)),
+        ("--uts", host.uts != UtsMode::Private),
+        ("--userns", host.userns != UsernsMode::default()),
+        ("--cgroupns", host.cgroupns != CgroupnsMode::default()),
+        ("--cgroup-parent", host.cgroup_parent.is_some()),
+        ("--device", !host.devices.is_empty()),
+        ("--device-cgroup-rule", !host.device_cgroup_rules.is_empty()),
+        ("--privileged", host.privileged),
+        ("--oom-kill-disable", host.oom_kill_disable),
+        ("--cpuset-cpus", host.resources.cpuset_cpus.is_some()),
+        ("--cpuset-mems", host.resources.cpuset_mems.is_some()),
+    ];
+    refuse(
+        &shares,
+        |_| true,
+        "a container in a microVM has a kernel of its own and nothing of the host's",
+    )?;
+    let volumes = host
+        .mounts
+        .iter()
+        .any(|m| !matches!(m.kind, MountKind::Tmpfs { .. }));
+    let missing = [
+        ("--network other than none", host.network != NetworkMode::None),
+        ("--volume", volumes),
+        ("--init", host.init),
+        ("--health-cmd", request.healthcheck.is_some()),
+    ];
+    match missing.iter().find(|(_, asked)| *asked) {
+        Some((flag, _)) => Err(Error::Unsupported {
+            what: format!("{flag} with --isolation vm"),
+            why: "microVMs do not have it yet".into(),
+        }),
+        None => Ok(()),
+    }
+}
+
 fn refuse(given: &[(&str, bool)], applies: impl Fn(&str) -> bool, why: &str) -> Result<()> {
     match given.iter().find(|(flag, is_given)| *is_given && applies(flag)) {
         Some((flag, _)) => Err(Error::Invalid {
@@ -59,5 +103,43 @@ fn refuse(given: &[(&str, bool)], applies: impl Fn(&str) -> bool, why: &str) -> 
             why: why.to_owned(),
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HostConfig, Resources};
+
+    fn refused(change: impl FnOnce(&mut HostConfig)) -> Result<()> {
+        let mut request = CreateRequest::default();
+        request.host.isolation = Isolation::Vm;
+        request.host.network = NetworkMode::None;
+        change(&mut request.host);
+        check(&request)
+    }
+
+    #[test]
+    fn a_microvm_shares_nothing_of_the_hosts() {
+        assert!(refused(|_| {}).is_ok());
+        let changes: [fn(&mut HostConfig); 8] = [
+            |host| host.pid = PidMode::Host,
+            |host| host.ipc = IpcMode::Container("x".into()),
+            |host| host.uts = UtsMode::Host,
+            |host| host.privileged = true,
+            |host| host.cgroup_parent = Some("/x".into()),
+            |host| host.network = NetworkMode::Host,
+            |host| host.init = true,
+            |host| {
+                host.resources = Resources {
+                    cpuset_cpus: Some("0".into()),
+                    ..Resources::default()
+                }
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let error = refused(change).expect_err("refused").to_string();
+            assert!(error.contains("microVM"), "{number}: {error}");
+        }
     }
 }

@@ -13,7 +13,8 @@ use crate::config::{ContainerConfig, CreateRequest, ImageOrigin};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::flags::{
-    Healthcheck, MountKind, MountSpec, NetworkMode, Propagation, Seccomp, SecurityOpt, Signal, UtsMode,
+    Healthcheck, Isolation, MountKind, MountSpec, NetworkMode, Propagation, Seccomp, SecurityOpt, Signal,
+    UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
 use crate::network::PortMapping;
@@ -44,6 +45,12 @@ impl Engine {
             name: request.image.clone(),
             source: Box::new(e),
         })?;
+        if request.host.isolation == Isolation::Vm {
+            self.images.disks(&image).map_err(|e| Error::Image {
+                name: request.image.clone(),
+                source: Box::new(e),
+            })?;
+        }
         let origin = ImageOrigin {
             name: request.image.clone(),
             id: image.id.to_string(),

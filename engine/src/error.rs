@@ -77,6 +77,9 @@ pub enum Error {
         id: String,
         source: Box<crate::network::Error>,
     },
+    /// A microVM did not come up, or does not do as it is told.
+    #[error("the microVM failed: {why}")]
+    MicroVm { why: String },
     #[error("tidy up the network")]
     TidyNetwork(#[source] Box<crate::network::Error>),
     #[error("volume {name}")]

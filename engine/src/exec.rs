@@ -1,6 +1,6 @@
 //! `exec`: one more process in a running container, started by this process itself; no shim is asked.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use berth_runtime::{Console, Container, ExecOptions, Stdio};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,8 +12,9 @@ use crate::config::ContainerConfig;
 use crate::container::Verb;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
-use crate::flags::{SecurityOpt, UserSpec};
+use crate::flags::{Isolation, SecurityOpt, UserSpec};
 use crate::id::ContainerId;
+use crate::isolation::vm;
 use crate::shim::{runtime_error, runtime_id, runtime_root};
 use crate::{image_files, spec};
 
@@ -64,9 +65,17 @@ impl Engine {
                 why: "no command was given".into(),
             });
         }
-        let process = process(&config, request, state.pid)?;
+        let root = match config.host.isolation {
+            Isolation::Container => root_of(state.pid)?,
+            Isolation::Vm => vm::image_root(&self.paths, &config)?,
+        };
+        let process = process(&config, request, root.as_fd())?;
+        drop(root);
         // Without the environment, which may hold secrets.
         log::debug!("executing {:?} in container {id}", request.command);
+        if config.host.isolation == Isolation::Vm {
+            return vm::exec::exec(&self.paths.run_dir(id), &process, request);
+        }
         let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
             path: "process of exec".into(),
             source,
@@ -94,7 +103,7 @@ impl Engine {
             return Ok(0);
         }
         if let Some(master) = started.console
-            && terminal(&master, request)? == Left::ByKeys
+            && terminal(master.as_fd(), &resize_of(&master), request)? == Left::ByKeys
         {
             leave(master)?;
             return Ok(0);
@@ -106,7 +115,7 @@ impl Engine {
 }
 
 /// Leaves a process that keeps the terminal open: closed, it would hang up on the program that goes on at it.
-fn leave(master: OwnedFd) -> Result<()> {
+pub(crate) fn leave(master: OwnedFd) -> Result<()> {
     let keep = || {
         // Our user's terminal may hang up, and whoever reads our output waits for its end.
         let _ = rustix::process::setsid();
@@ -142,21 +151,25 @@ fn stdio(request: &ExecRequest) -> std::io::Result<Stdio> {
     ]))
 }
 
-/// The OCI process of an exec, in a container whose init is `pid`.
-pub(crate) fn process(
-    config: &ContainerConfig,
-    request: &ExecRequest,
-    pid: i32,
-) -> Result<serde_json::Value> {
+/// The root of a container whose init is `pid`.
+pub(crate) fn root_of(pid: i32) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/root");
-    let root = rustix::fs::open(
+    rustix::fs::open(
         &path,
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .at("open", &path)?;
+    .at("open", &path)
+}
+
+/// The OCI process of an exec; users and groups are looked up in `root`.
+pub(crate) fn process(
+    config: &ContainerConfig,
+    request: &ExecRequest,
+    root: BorrowedFd<'_>,
+) -> Result<serde_json::Value> {
     let user = request.user.as_ref().unwrap_or(&config.user);
-    let identity = image_files::identity(root.as_fd(), user, &config.host.group_add)?;
+    let identity = image_files::identity(root, user, &config.host.group_add)?;
     let mut host = config.host.clone();
     host.privileged |= request.privileged;
     let caps = spec::caps::effective(&host)?;
@@ -173,28 +186,39 @@ pub(crate) fn process(
     }))
 }
 
+/// How a terminal was left.
 #[derive(PartialEq, Eq)]
-enum Left {
+pub(crate) enum Left {
     AtEnd,
     ByKeys,
 }
 
-/// Joins our terminal with the process's until that closes or the user leaves.
-fn terminal(master: &OwnedFd, request: &ExecRequest) -> Result<Left> {
+fn resize_of(master: &OwnedFd) -> impl Fn(u16, u16) + '_ {
+    move |rows, columns| {
+        // A terminal that closed meanwhile has no size to set.
+        let _ = berth_sys::pty::set_size(master, rows, columns);
+    }
+}
+
+/// Joins our terminal with the process's until that closes or the user leaves. `set_size` takes rows and columns.
+pub(crate) fn terminal(
+    master: BorrowedFd<'_>,
+    set_size: &impl Fn(u16, u16),
+    request: &ExecRequest,
+) -> Result<Left> {
     let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
     let raw = request.interactive.then(|| Raw::enter(stdin.as_fd())).flatten();
     let signals = berth_sys::signals::block_all().at("watch", "signals")?;
     let resize = || {
         if let Ok(size) = rustix::termios::tcgetwinsize(&stdout) {
-            // A terminal that closed meanwhile has no size to set.
-            let _ = berth_sys::pty::set_size(master, size.ws_row, size.ws_col);
+            set_size(size.ws_row, size.ws_col);
         }
     };
     resize();
     let (mut buffer, mut input_open, mut matched) = (vec![0u8; 16 * 1024], request.interactive, 0);
     loop {
         let mut fds = vec![
-            PollFd::new(master, PollFlags::IN),
+            PollFd::from_borrowed_fd(master, PollFlags::IN),
             PollFd::new(&signals, PollFlags::IN),
         ];
         if input_open {
@@ -231,7 +255,7 @@ fn terminal(master: &OwnedFd, request: &ExecRequest) -> Result<Left> {
             } else if raw.is_some() && request.detach_keys.seen(&mut matched, &buffer[..n]) {
                 return Ok(Left::ByKeys);
             } else {
-                write_all(master.as_fd(), &buffer[..n]).at("write", "the terminal")?;
+                write_all(master, &buffer[..n]).at("write", "the terminal")?;
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::flags::MountSpec;
 use crate::id::ContainerId;
+use crate::isolation::vm;
 use crate::paths::Paths;
 use crate::{reconcile, record, rootfs, spec};
 
@@ -72,6 +73,8 @@ impl Engine {
     }
 
     fn open_files(&self, id: &ContainerId, view: View) -> Result<Files> {
+        // What runs for it on the host is the monitor, whose root is not the container's.
+        vm::refuse(&self.config(id)?, "cp and export")?;
         loop {
             let state = self.state(id)?;
             if let Some(root) = running(&state, view)? {

@@ -7,7 +7,7 @@ use crate::config::{ContainerConfig, HostConfig, Resources};
 use crate::container::{State, Status};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::flags::{IpcMode, MemorySwap, MountKind, MountSpec, NetworkMode, Seccomp, SecurityOpt};
+use crate::flags::{IpcMode, Isolation, MemorySwap, MountKind, MountSpec, NetworkMode, Seccomp, SecurityOpt};
 use crate::id::ContainerId;
 use crate::network::{self, HostTarget, PortMapping};
 use crate::paths::Paths;
@@ -223,6 +223,11 @@ fn of_host(config: &ContainerConfig) -> Value {
         "PidMode": host.pid.to_string(),
         "UTSMode": host.uts.to_string(),
         "UsernsMode": host.userns.to_string(),
+        "Isolation": match host.isolation {
+            // docker's word for it on Linux is none.
+            Isolation::Container => String::new(),
+            vm @ Isolation::Vm => vm.to_string(),
+        },
         "Privileged": host.privileged,
         "ReadonlyRootfs": host.read_only,
         "SecurityOpt": security(host, &config.seccomp),

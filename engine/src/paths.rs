@@ -92,6 +92,11 @@ impl Paths {
         self.container(id).join("work")
     }
 
+    /// `ROOT/containers/<id>/scratch.ext4`, what a microVM writes to instead.
+    pub fn scratch(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("scratch.ext4")
+    }
+
     /// `ROOT/names`.
     pub fn names(&self) -> PathBuf {
         self.root.join("names")

@@ -15,7 +15,9 @@ use crate::config::ContainerConfig;
 use crate::container::{State, Status, Verb};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
+use crate::flags::Isolation;
 use crate::id::ContainerId;
+use crate::isolation::vm::programs::Programs;
 use crate::record::{self, Durability};
 use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply};
 use crate::{reconcile, remove};
@@ -114,6 +116,10 @@ impl Engine {
             None,
         )
         .at("make a socket for", "berth-shim")?;
+        let programs = match config.host.isolation {
+            Isolation::Container => None,
+            Isolation::Vm => Some(Programs::find()?),
+        };
         let program = self.shim.clone().map_or_else(shim_program, Ok)?;
         let sealed = berth_sys::reexec::clone_read_only(&program)
             .or_else(|_| berth_sys::reexec::copy_sealed(&program))
@@ -135,6 +141,9 @@ impl Engine {
             .stdin(Stdio::from(OwnedFd::from(lock)))
             .stdout(Stdio::from(theirs))
             .stderr(Stdio::null());
+        if let Some(programs) = programs {
+            programs.hand_over(&mut command);
+        }
         command.spawn().at("execute", &program)?;
         Ok(ours)
     }

@@ -6,7 +6,9 @@ use berth_cgroups::{Cgroup, CgroupPath, Hierarchy, Stats};
 use jiff::Timestamp;
 
 use crate::engine::Engine;
+use crate::flags::Isolation;
 use crate::id::ContainerId;
+use crate::isolation::vm;
 
 /// One reading. Two of them make a percentage.
 #[derive(Debug, Clone)]
@@ -58,11 +60,15 @@ impl Engine {
         if state.pid <= 0 || !state.status.needs_shim() {
             return Ok(None);
         }
+        let config = self.config(id)?;
+        if config.host.isolation == Isolation::Vm {
+            return self.stats_of_guest(id);
+        }
         let fail = |source| Error::Cgroup {
             id: id.clone(),
             source,
         };
-        let path = CgroupPath::parse(self.config(id)?.cgroup()).map_err(fail)?;
+        let path = CgroupPath::parse(config.cgroup()).map_err(fail)?;
         let hierarchy = Hierarchy::detect().map_err(fail)?;
         let cgroup = Cgroup::open(&hierarchy, &path)
             .and_then(|cgroup| cgroup.stats())
@@ -74,8 +80,24 @@ impl Engine {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::Proc { path: net, source }),
         };
+        Ok(Some(Sample::now(cgroup, rx_bytes, tx_bytes)))
+    }
+
+    /// The counters of the guest's own cgroup. What the monitor itself uses is not among them.
+    fn stats_of_guest(&self, id: &ContainerId) -> Result<Option<Sample>, Error> {
+        match vm::stats(&self.paths.run_dir(id)) {
+            Ok(cgroup) => Ok(Some(Sample::now(cgroup, 0, 0))),
+            // It ended in between.
+            Err(_) if !self.state(id)?.status.needs_shim() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl Sample {
+    fn now(cgroup: Stats, rx_bytes: u64, tx_bytes: u64) -> Sample {
         let info = rustix::system::sysinfo();
-        Ok(Some(Sample {
+        Sample {
             time: Timestamp::now(),
             cgroup,
             rx_bytes,
@@ -83,11 +105,9 @@ impl Engine {
             online_cpus: std::thread::available_parallelism()
                 .map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
             host_memory: info.totalram.saturating_mul(u64::from(info.mem_unit)),
-        }))
+        }
     }
-}
 
-impl Sample {
     /// CPU use since `before`, 100 a CPU. docker divides by the host's CPU time; the clock says the same without it.
     #[allow(clippy::cast_precision_loss)] // a percentage for people
     pub fn cpu_percent(&self, before: &Sample) -> f64 {

@@ -4,6 +4,7 @@ use crate::container::Verb;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::ContainerId;
+use crate::isolation::vm;
 use crate::shim::{runtime_error, runtime_id, runtime_root};
 
 /// A container's processes.
@@ -21,6 +22,7 @@ impl Engine {
     /// The processes of a running container as the host sees them. `ps_args` is nothing or `-o a,b,c` with columns among
     /// user, pid, ppid, stat, rss, comm, args.
     pub fn top(&self, id: &ContainerId, ps_args: &[String]) -> Result<Top> {
+        vm::refuse(&self.config(id)?, "top")?;
         let state = self.state(id)?;
         if !state.status.allows(Verb::Kill) {
             let name = self.config(id)?.name.to_string();

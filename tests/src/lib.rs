@@ -25,7 +25,9 @@ pub use registry::Registry;
 pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
-pub use vm::{MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel, stock_modules};
+pub use vm::{
+    MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, guest_initramfs, stock_kernel, stock_modules,
+};
 pub use vmm_api::VmmApi;
 
 use std::path::PathBuf;

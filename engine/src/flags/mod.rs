@@ -2,6 +2,7 @@
 
 mod device;
 mod health;
+mod isolation;
 mod mount;
 mod namespace;
 mod restart;
@@ -13,6 +14,7 @@ mod user;
 
 pub use device::{DeviceCgroupRule, DeviceMapping};
 pub use health::Healthcheck;
+pub use isolation::Isolation;
 pub use mount::{MountKind, MountSpec, Propagation, parse_tmpfs, parse_volume};
 pub use namespace::{CgroupnsMode, IpcMode, NetworkMode, PidMode, UsernsMode, UtsMode};
 pub use restart::RestartPolicy;

@@ -135,6 +135,10 @@ impl Sandbox for OnHost {
         Some(&self.container)
     }
 
+    fn streams_lag(&self) -> bool {
+        false
+    }
+
     fn oom_killed(&self) -> bool {
         self.limited
             && berth_cgroups::Hierarchy::detect()

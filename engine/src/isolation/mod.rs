@@ -10,6 +10,7 @@
 //! sandbox has one container.
 
 pub(crate) mod container;
+pub(crate) mod vm;
 
 use std::fmt::Debug;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -62,6 +63,9 @@ pub(crate) trait Sandbox: Debug {
 
     /// The runtime's handle, where the container's processes are the host's own: health checks are processes of exec.
     fn on_host(&self) -> Option<&Container>;
+
+    /// Whether the streams come from further away than the program's end: what it wrote last may follow the word of that.
+    fn streams_lag(&self) -> bool;
 
     /// Whether the kernel killed a process of it for memory.
     fn oom_killed(&self) -> bool;

@@ -107,19 +107,28 @@ fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
 /// Puts the rules back after somebody flushed the host's ruleset (a firewall reload, CVE-2025-54410). Does nothing while
 /// they are there, or when no container is attached.
 pub fn restore(paths: &Paths) -> Result<()> {
-    let mut nft = Nft::open()?;
+    let mut nft = match Nft::open() {
+        Ok(nft) => nft,
+        // A kernel without nftables runs containers without networks all the same.
+        Err(_) if !has_endpoints(paths) => return Ok(()),
+        Err(e) => return Err(e),
+    };
     // A flush takes all tables; asking for one is enough, and cheap.
     if nft.has_table(firewall::TABLES[0])? {
         return Ok(());
     }
     let _exclusive = Lock::exclusive(paths)?;
-    if Record::all(paths)
-        .iter()
-        .all(|record| record.endpoints.is_empty())
-    {
-        return Ok(());
+    if has_endpoints(paths) {
+        rebuild(paths, &mut nft)
+    } else {
+        Ok(())
     }
-    rebuild(paths, &mut nft)
+}
+
+fn has_endpoints(paths: &Paths) -> bool {
+    Record::all(paths)
+        .iter()
+        .any(|record| !record.endpoints.is_empty())
 }
 
 /// Connections tracked to these ports so far went elsewhere than the rules now say.

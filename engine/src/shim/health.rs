@@ -149,7 +149,8 @@ impl Monitor {
             command: self.command.clone(),
             ..ExecRequest::default()
         };
-        let process = exec::process(config, &request, container.pid())?;
+        let root = exec::root_of(container.pid())?;
+        let process = exec::process(config, &request, root.as_fd())?;
         let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
             path: "process of the health check".into(),
             source,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::config::ContainerConfig;
 use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
-use crate::flags::NetworkMode;
+use crate::flags::{Isolation, NetworkMode};
 use crate::isolation::{self, Launched, Sandbox};
 use crate::network::{
     self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder, files,
@@ -31,6 +31,8 @@ pub(super) struct Running {
     pub(super) stderr: Option<OwnedFd>,
     /// The write end of the pipe; none with a terminal (its master takes input) or without `-i`.
     pub(super) stdin: Option<OwnedFd>,
+    /// Input that has ended, of a microVM: closed whole it would be a connection that broke.
+    pub(super) ended_stdin: Option<OwnedFd>,
     pub(super) responder: Option<Responder>,
     /// Holds the port reservations.
     _attachment: Option<Attachment>,
@@ -78,7 +80,10 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
     };
     etc_files(paths, config, attachment.as_ref())?;
     let netns = attachment.as_ref().map(|a| a.netns.as_path());
-    let launched = isolation::container::launch(paths, config, netns)?;
+    let launched = match config.host.isolation {
+        Isolation::Container => isolation::container::launch(paths, config, netns)?,
+        Isolation::Vm => isolation::vm::launch(paths, config)?,
+    };
     state.status = Status::Running;
     (state.pid, state.pid_start) = launched.sandbox.process();
     state.started = Some(Timestamp::now());
@@ -112,6 +117,7 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         stdin,
         stdout,
         stderr,
+        ended_stdin: None,
         responder,
         _attachment: attachment,
     })
@@ -211,6 +217,7 @@ fn sweep(run: &Path) {
     for name in ["resolv.conf", "hosts", "hostname"] {
         let _ = std::fs::remove_file(run.join(name));
     }
+    isolation::vm::clear(run);
 }
 
 /// Records the end of a run. `again` says that the policy starts it once more. What it returns is dropped after everybody

@@ -9,6 +9,7 @@ use crate::container::{Status, Verb};
 use crate::error::{Error, Result};
 use crate::flags::{CgroupnsMode, IpcMode, NetworkMode, PidMode, UtsMode};
 use crate::id::{ContainerId, ContainerName};
+use crate::isolation::vm;
 use crate::paths::Paths;
 use crate::{names, reconcile, record};
 
@@ -33,6 +34,11 @@ pub(crate) fn referenced(paths: &Paths, text: &str) -> Result<ContainerId> {
 /// Init's pid of a running container, proved not to be a reused one.
 pub(crate) fn pid_of(paths: &Paths, text: &str) -> Result<i32> {
     let id = referenced(paths, text)?;
+    // What runs for it on the host is the monitor, whose namespaces are not the container's.
+    vm::refuse(
+        &record::config(paths, &id)?,
+        "joining the namespaces of a container",
+    )?;
     let state = reconcile::state(paths, &id)?;
     let alive = state.pid > 0
         && berth_sys::pidfd::stat(state.pid).is_ok_and(|s| s.start_time == state.pid_start && !s.is_dead());

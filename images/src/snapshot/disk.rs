@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -14,6 +14,12 @@ use crate::layer::Result;
 
 /// Beside `fs` and `layer.json`, so what removes the layer removes it too.
 const NAME: &str = "layer.erofs";
+
+/// The EROFS image of the layer whose directory is `fs`, whether it has been made or not ([`crate::Images::disks`]).
+#[must_use]
+pub fn disk_beside(fs: &Path) -> PathBuf {
+    fs.with_file_name(NAME)
+}
 
 impl Store {
     /// The layer as an EROFS image that guests mount read-only. It is made once and shared by all; another process that makes

@@ -26,5 +26,6 @@ mod lower;
 pub(crate) mod pending;
 mod store;
 
+pub use disk::disk_beside;
 pub use pending::Pending;
 pub use store::{LayerRef, Record, RootAttributes, Slot, Store, chain_ids};

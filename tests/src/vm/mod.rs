@@ -17,7 +17,8 @@ mod qemu;
 
 pub use qemu::{Output, Vm};
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// What containers need: overlayfs, bridges, and the parts of nftables that address translation uses.
 pub const CONTAINER_MODULES: &[&str] = &[
@@ -65,6 +66,30 @@ pub fn stock_kernel() -> PathBuf {
 #[must_use]
 pub fn stock_modules(wanted: &[&str]) -> Vec<PathBuf> {
     modules::load_order(&kernel::Kernel::fetch().modules, wanted)
+}
+
+/// Writes the initramfs of a microVM: `init` is its `/init`, and `/modules` lists the files of `modules` and of those they need
+/// in loading order, one absolute path a line, as berth-guest reads them.
+///
+/// # Errors
+///
+/// A file cannot be read or written.
+pub fn guest_initramfs(to: &Path, init: &Path, modules: &[&str]) -> io::Result<()> {
+    let mut archive = initramfs::Initramfs::create(to)?;
+    archive.file("init", 0o755, init)?;
+    let mut order = String::new();
+    for file in stock_modules(modules) {
+        let name = file
+            .file_name()
+            .ok_or(io::ErrorKind::InvalidData)?
+            .to_string_lossy();
+        let path = format!("/lib/modules/{name}");
+        archive.file(&path, 0o600, &file)?;
+        order.push_str(&path);
+        order.push('\n');
+    }
+    archive.bytes("modules", 0o600, order.as_bytes())?;
+    archive.finish()
 }
 
 /// A VM to boot.

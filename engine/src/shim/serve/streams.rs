@@ -1,5 +1,7 @@
 //! What flows through the shim: output to the log and to clients, input to the container.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::Shim;
 use crate::logs::Stream;
 use crate::shim::lifecycle::Running;
@@ -7,6 +9,22 @@ use crate::shim::protocol::{STDERR, STDOUT};
 
 /// More than a terminal holds: 64 KiB of buffers and 4 KiB of its line discipline.
 const TERMINAL_BYTES_MAX: usize = 128 << 10;
+
+/// How long the last words of a program may be on their way.
+const LAG: Timespec = Timespec {
+    tv_sec: 2,
+    tv_nsec: 0,
+};
+
+/// Waits for a stream to say more, or that it ends. False when it has ended or says nothing for [`LAG`].
+fn more_follows(running: &Running, stream: Stream) -> bool {
+    let fd = match stream {
+        Stream::Stdout => &running.stdout,
+        Stream::Stderr => &running.stderr,
+    };
+    let Some(fd) = fd else { return false };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&LAG)).is_ok_and(|ready| ready > 0)
+}
 
 impl Shim {
     /// Takes what is in a stream at the container's end: it wrote that. Others may hold the stream open and write on for
@@ -20,6 +38,7 @@ impl Shim {
         let mut left = rustix::pipe::fcntl_getpipe_size(fd).unwrap_or(TERMINAL_BYTES_MAX);
         while left > 0 {
             match self.relay(running, stream, buffer) {
+                0 if running.sandbox.streams_lag() && more_follows(running, stream) => {}
                 0 => return,
                 taken => left = left.saturating_sub(taken),
             }
@@ -76,8 +95,13 @@ impl Shim {
                 running.stdin = None;
             }
         }
-        if self.input.is_empty() && self.input_ended {
-            running.stdin = None;
+        if self.input.is_empty()
+            && self.input_ended
+            && let Some(stdin) = running.stdin.take()
+            // A pipe ends when it is closed; a connection half closed says so in order, behind its data.
+            && rustix::net::shutdown(&stdin, rustix::net::Shutdown::Write).is_ok()
+        {
+            running.ended_stdin = Some(stdin);
         }
     }
 }
