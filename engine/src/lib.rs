@@ -25,6 +25,7 @@ mod engine;
 mod inspect;
 mod list;
 mod membership;
+mod named_dirs;
 mod names;
 mod ports;
 mod reconcile;

@@ -8,9 +8,8 @@
 //! ROOT/volumes/.new-* .gone-*        being made or removed; swept when their lock is free
 //! ```
 //!
-//! A volume is made aside and renamed into place, and renamed away before it is deleted, so a name is always whole. Its
-//! directory's `flock` orders attach, first use and removal. A `users` file counts while `ROOT/containers/<id>` exists: a
-//! crash between the two leaves a file that means nothing.
+//! A name is always whole, and its directory's `flock` orders attach, first use and removal (`named_dirs`). A `users` file
+//! counts while `ROOT/containers/<id>` exists: a crash between the two leaves a file that means nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -20,10 +19,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::copy;
+use crate::named_dirs::{Held, NamedDirs};
 
 /// A volume as `volume inspect` shows it, and as `volume.json` keeps it but for the mount point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ pub enum Error {
 /// The volumes of one `ROOT`.
 #[derive(Debug, Clone)]
 pub struct Volumes {
-    dir: PathBuf,
+    dirs: NamedDirs,
     containers: PathBuf,
 }
 
@@ -101,7 +101,7 @@ impl Volumes {
     /// Names the volumes under `root`; nothing is opened yet.
     pub fn new(root: &Path) -> Volumes {
         Volumes {
-            dir: root.join("volumes"),
+            dirs: NamedDirs::new(root.join("volumes")),
             containers: root.join("containers"),
         }
     }
@@ -129,7 +129,7 @@ impl Volumes {
             created_at: Timestamp::now(),
             driver: "local".to_owned(),
             labels,
-            mountpoint: self.dir.join(name).join("_data"),
+            mountpoint: self.dirs.path(name).join("_data"),
             name: name.to_owned(),
             options,
             scope: "local".to_owned(),
@@ -144,12 +144,7 @@ impl Volumes {
     }
 
     fn install(&self, volume: &Volume) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        let new = self.dir.join(format!(".new-{}", random_name()?));
-        DirBuilder::new().mode(0o700).create(&new)?;
-        let held = File::open(&new)?;
-        flock(&held, FlockOperation::NonBlockingLockExclusive)?;
-        let made = (|| {
+        self.dirs.create(&volume.name, |new| {
             DirBuilder::new().mode(0o755).create(new.join("_data"))?;
             DirBuilder::new().mode(0o700).create(new.join("users"))?;
             let mut file = OpenOptions::new()
@@ -158,28 +153,14 @@ impl Volumes {
                 .mode(0o600)
                 .open(new.join("volume.json"))?;
             file.write_all(&serde_json::to_vec(volume)?)?;
-            file.sync_all()?;
-            held.sync_all()?;
-            renameat_with(
-                CWD,
-                &new,
-                CWD,
-                self.dir.join(&volume.name),
-                RenameFlags::NOREPLACE,
-            )?;
-            File::open(&self.dir)?.sync_all()
-        })();
-        if made.is_err() {
-            // The error in hand says more than a failed clean-up would; a later sweep finishes it.
-            let _ = fs::remove_dir_all(&new);
-        }
-        made
+            file.sync_all()
+        })
     }
 
     /// Reads one volume by its full name.
     pub fn inspect(&self, name: &str) -> Result<Volume, Error> {
         check_name(name)?;
-        let dir = self.dir.join(name);
+        let dir = self.dirs.path(name);
         let read = fs::read(dir.join("volume.json")).and_then(|bytes| {
             let mut volume: Volume = serde_json::from_slice(&bytes)?;
             // ROOT may have moved since.
@@ -195,7 +176,8 @@ impl Volumes {
     /// All volumes, by name. One that goes away meanwhile is left out.
     pub fn list(&self) -> Result<Vec<Volume>, Error> {
         let mut volumes = Vec::new();
-        for name in self.names()? {
+        let names = self.dirs.names();
+        for name in names.map_err(|source| io_error("list", "directory", source))? {
             match self.inspect(&name) {
                 Ok(volume) => volumes.push(volume),
                 Err(Error::Missing(_)) => {}
@@ -206,22 +188,10 @@ impl Volumes {
         Ok(volumes)
     }
 
-    fn names(&self) -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(|source| io_error("list", "directory", source))?,
-        };
-        Ok(entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| !name.starts_with('.'))
-            .collect())
-    }
-
     /// Ids of the containers that mount it.
     pub fn users(&self, name: &str) -> Result<Vec<String>, Error> {
         check_name(name)?;
-        self.users_in(&self.dir.join(name))
+        self.users_in(&self.dirs.path(name))
             .map_err(|source| io_error("inspect", name, source))
     }
 
@@ -245,13 +215,13 @@ impl Volumes {
     /// Notes that `container` mounts `name`. `ROOT/containers/<container>` must exist already: the note counts only
     /// while it does.
     pub fn attach(&self, name: &str, container: &str) -> Result<(), Error> {
-        let dir = self.lock(name, FlockOperation::LockShared)?.1;
+        let held = self.lock(name, FlockOperation::LockShared)?;
         OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .open(dir.join("users").join(container))
+            .open(held.path().join("users").join(container))
             .map_err(|source| io_error("attach", name, source))?;
         Ok(())
     }
@@ -259,28 +229,20 @@ impl Volumes {
     /// Takes the note back. A volume or note that is gone already is fine.
     pub fn detach(&self, name: &str, container: &str) -> Result<(), Error> {
         check_name(name)?;
-        match fs::remove_file(self.dir.join(name).join("users").join(container)) {
+        match fs::remove_file(self.dirs.path(name).join("users").join(container)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_error("detach", name, e)),
             _ => Ok(()),
         }
     }
 
-    /// Opens and locks the volume's directory, proved to be the one the name leads to.
-    fn lock(&self, name: &str, operation: FlockOperation) -> Result<(File, PathBuf), Error> {
+    fn lock(&self, name: &str, operation: FlockOperation) -> Result<Held, Error> {
         check_name(name)?;
-        let dir = self.dir.join(name);
-        let fail = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => Error::Missing(name.to_owned()),
-            _ => io_error("lock", name, source),
-        };
-        loop {
-            let file = File::open(&dir).map_err(fail)?;
-            flock(&file, operation).map_err(|e| fail(e.into()))?;
-            let (held, named) = (file.metadata().map_err(fail)?, fs::metadata(&dir).map_err(fail)?);
-            if held.ino() == named.ino() && held.dev() == named.dev() {
-                return Ok((file, dir));
-            }
-        }
+        self.dirs
+            .lock(name, operation)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => Error::Missing(name.to_owned()),
+                _ => io_error("lock", name, source),
+            })
     }
 
     /// Copies what the image has at `path` into a volume that is still empty, as docker does on first use.
@@ -289,9 +251,9 @@ impl Volumes {
     /// modes, times, xattrs and hard links are kept, and `_data` takes the owner and mode of the directory. Nothing at `path`:
     /// nothing happens. Blocks while another container fills the same volume.
     pub fn fill(&self, name: &str, rootfs: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
-        let (_held, dir) = self.lock(name, FlockOperation::LockExclusive)?;
-        let data = dir.join("_data");
-        let mark = dir.join("filling");
+        let held = self.lock(name, FlockOperation::LockExclusive)?;
+        let data = held.path().join("_data");
+        let mark = held.path().join("filling");
         let io = |source| io_error("fill", name, source);
         if mark.exists() {
             // A copy was cut short: begin again from nothing.
@@ -322,29 +284,25 @@ impl Volumes {
 
     /// Removes a volume nobody mounts. With `force` a missing one is fine.
     pub fn remove(&self, name: &str, force: bool) -> Result<(), Error> {
-        let (held, dir) = match self.lock(name, FlockOperation::LockExclusive) {
+        let held = match self.lock(name, FlockOperation::LockExclusive) {
             Err(Error::Missing(_)) if force => return Ok(()),
             other => other?,
         };
         let fail = |source| io_error("remove", name, source);
-        let users = self.users_in(&dir).map_err(fail)?;
+        let users = self.users_in(held.path()).map_err(fail)?;
         if !users.is_empty() {
             return Err(Error::InUse {
                 name: name.to_owned(),
                 users,
             });
         }
-        let gone = self.dir.join(format!(".gone-{}", random_name().map_err(fail)?));
-        fs::rename(&dir, &gone).map_err(fail)?;
-        fs::remove_dir_all(&gone).map_err(fail)?;
-        drop(held);
-        Ok(())
+        self.dirs.remove(held).map_err(fail)
     }
 
     /// Removes volumes nobody mounts: anonymous ones, with `all` named ones too, that `wanted` lets through. Returns their
     /// names and the bytes they held.
     pub fn prune(&self, all: bool, wanted: impl Fn(&Volume) -> bool) -> Result<(Vec<String>, u64), Error> {
-        self.sweep();
+        self.dirs.sweep();
         let (mut names, mut bytes) = (Vec::new(), 0);
         for volume in self.list()? {
             if !(all || volume.anonymous) || !wanted(&volume) {
@@ -366,23 +324,6 @@ impl Volumes {
     /// Bytes on disk of a volume's content.
     pub fn size(&self, volume: &Volume) -> u64 {
         disk_usage(&volume.mountpoint)
-    }
-
-    /// Deletes what a crash left half made or half removed.
-    fn sweep(&self) {
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let stale = name
-                .to_str()
-                .is_some_and(|n| n.starts_with(".new-") || n.starts_with(".gone-"));
-            if stale
-                && let Ok(held) = File::open(entry.path())
-                && flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok()
-            {
-                // Left for the next sweep if it cannot be deleted now.
-                let _ = fs::remove_dir_all(entry.path());
-            }
-        }
     }
 }
 
