@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use berth_engine::Engine;
 use berth_engine::events::{Event, Events, Kind};
+use berth_engine::kernel::Kernels;
 use berth_engine::network::{Networks, Paths};
 use berth_engine::volumes::Volumes;
 use berth_images::Images;
@@ -48,6 +49,11 @@ impl Context {
     /// Named volumes.
     pub fn volumes(&self) -> Volumes {
         Volumes::new(&self.root)
+    }
+
+    /// Kernels of microVMs.
+    pub fn kernels(&self) -> Kernels {
+        Kernels::new(&self.root)
     }
 
     /// Where the network keeps its files.

@@ -408,6 +408,26 @@ pub static GROUPS: &[Group] = &[
         ],
     },
     Group {
+        name: "kernel",
+        about: "Manage the kernels of microVMs",
+        verbs: &[
+            verb!("add", "Register a kernel", c::kernel::Add, c::kernel::add),
+            verb!(
+                "default",
+                "Show or set the kernel of microVMs that name none",
+                c::kernel::Choose,
+                c::kernel::default
+            ),
+            verb!("ls" | "list", "List kernels", c::kernel::List, c::kernel::list),
+            verb!(
+                "rm" | "remove",
+                "Remove kernels",
+                c::kernel::Remove,
+                c::kernel::remove
+            ),
+        ],
+    },
+    Group {
         name: "system",
         about: "Manage berth",
         verbs: &[DF, EVENTS, INFO, SYSTEM_PRUNE],

@@ -9,7 +9,7 @@ use berth_images::registry::Error as Registry;
 
 use crate::container::Status;
 use crate::error::Error;
-use crate::{network, volumes};
+use crate::{kernel, network, volumes};
 
 /// What can be done about `error`, from the first link of its chain that has an answer.
 pub fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
@@ -18,6 +18,7 @@ pub fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
         let found = None
             .or_else(|| known(error).and_then(engine))
             .or_else(|| known(error).and_then(volume))
+            .or_else(|| known(error).and_then(kernels))
             .or_else(|| known(error).and_then(networks))
             .or_else(|| known(error).and_then(image))
             .or_else(|| known(error).and_then(registry))
@@ -76,6 +77,25 @@ fn volume(error: &volumes::Error) -> Option<String> {
     Some(match error {
         volumes::Error::Missing(_) => "`berth volume ls` lists the volumes there are".into(),
         volumes::Error::InUse { .. } => "remove the containers first, or use `berth rm --volumes`".into(),
+        _ => return None,
+    })
+}
+
+fn kernels(error: &kernel::Error) -> Option<String> {
+    use kernel::Error;
+    Some(match error {
+        Error::Missing(_) => "`berth kernel ls` lists the kernels there are".into(),
+        Error::Taken(name) => format!("choose another name, or remove that kernel with `berth kernel rm {name}`"),
+        Error::IsDefault(_) => {
+            "make another the default with `berth kernel default NAME`, or the host's with --host".into()
+        }
+        Error::NoDefault { .. } => {
+            "install Debian's with `apt install linux-image-cloud-amd64`, or register one with `berth kernel add`".into()
+        }
+        Error::OtherRelease { expected, .. } => format!("its modules are in a directory called {expected}"),
+        Error::Guest { .. } => {
+            "berth-guest comes with berth and belongs beside it; BERTH_GUEST=/path names another".into()
+        }
         _ => return None,
     })
 }

@@ -20,7 +20,7 @@ use crate::id::ContainerId;
 use crate::isolation::vm::programs::Programs;
 use crate::record::{self, Durability};
 use crate::shim::protocol::{self, Failure, PACKET_MAX, Packet, Reply};
-use crate::{reconcile, remove};
+use crate::{programs, reconcile, remove};
 
 /// How to start.
 #[derive(Debug, Clone, Default)]
@@ -151,11 +151,7 @@ impl Engine {
 
 /// `BERTH_SHIM`, or the file `berth-shim` beside the running program.
 pub(crate) fn shim_program() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("BERTH_SHIM") {
-        return Ok(path.into());
-    }
-    let me = std::env::current_exe().at("read", "/proc/self/exe")?;
-    Ok(me.with_file_name("berth-shim"))
+    programs::beside("BERTH_SHIM", "berth-shim").at("read", "/proc/self/exe")
 }
 
 fn first_word(socket: &OwnedFd, config: &ContainerConfig) -> Result<()> {

@@ -14,6 +14,7 @@ pub mod images;
 pub mod import;
 pub mod info;
 pub mod inspect;
+pub mod kernel;
 pub mod kill;
 pub mod load;
 pub mod login;
