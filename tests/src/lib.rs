@@ -26,11 +26,8 @@ pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
 pub use vm::{
-<<<<<<< HEAD
     MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, guest_initramfs, stock_kernel, stock_modules,
-=======
-    MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, stock_kernel, stock_modules, stock_modules_tree,
->>>>>>> 255cd7c (kernel: what microVMs boot, stored whole)
+    stock_modules_tree,
 };
 pub use vmm_api::VmmApi;
 

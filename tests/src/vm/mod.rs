@@ -68,7 +68,6 @@ pub fn stock_modules(wanted: &[&str]) -> Vec<PathBuf> {
     modules::load_order(&kernel::Kernel::fetch().modules, wanted)
 }
 
-<<<<<<< HEAD
 /// Writes the initramfs of a microVM: `init` is its `/init`, and `/modules` lists the files of `modules` and of those they need
 /// in loading order, one absolute path a line, as berth-guest reads them.
 ///
@@ -91,7 +90,8 @@ pub fn guest_initramfs(to: &Path, init: &Path, modules: &[&str]) -> io::Result<(
     }
     archive.bytes("modules", 0o600, order.as_bytes())?;
     archive.finish()
-=======
+}
+
 /// The modules directory of that kernel, `lib/modules/RELEASE`; without what depmod(8) would make there.
 ///
 /// # Panics
@@ -100,7 +100,6 @@ pub fn guest_initramfs(to: &Path, init: &Path, modules: &[&str]) -> io::Result<(
 #[must_use]
 pub fn stock_modules_tree() -> PathBuf {
     kernel::Kernel::fetch().modules
->>>>>>> 255cd7c (kernel: what microVMs boot, stored whole)
 }
 
 /// A VM to boot.
