@@ -44,6 +44,17 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
             "host and domain name are the host's with --uts host",
         )?;
     }
+    for (place, mount) in host.mounts.iter().enumerate() {
+        if host.mounts[..place]
+            .iter()
+            .any(|other| other.target == mount.target)
+        {
+            return Err(Error::Invalid {
+                what: format!("mount at {}", mount.target.display()),
+                why: "there is another at the same place".to_owned(),
+            });
+        }
+    }
     if host.ipc != IpcMode::Private {
         let shm = [("--shm-size", host.shm_size.is_some())];
         refuse(

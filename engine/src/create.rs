@@ -9,7 +9,7 @@ use std::time::Duration;
 use berth_images::config::RunConfig;
 use jiff::Timestamp;
 
-use crate::config::{ContainerConfig, CreateRequest, ImageOrigin};
+use crate::config::{ContainerConfig, CreateRequest, HostConfig, ImageOrigin};
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::flags::{
@@ -18,9 +18,10 @@ use crate::flags::{
 };
 use crate::id::{ContainerId, ContainerName};
 use crate::network::PortMapping;
+use crate::paths::Paths;
 use crate::ports;
 use crate::volumes::Volumes;
-use crate::{names, record, remove};
+use crate::{names, record, remove, spec};
 
 /// A container just made.
 #[derive(Debug, Clone)]
@@ -71,8 +72,16 @@ impl Engine {
         let mut warnings = Vec::new();
         // The name is settled below; everything that can be refused is refused before anything exists.
         let placeholder = request.name.clone().map_or_else(|| names::random(0), Ok)?;
-        let mut config = resolve(request, origin, image, &id, placeholder, &mut warnings)?;
-        crate::spec::check(&config)?;
+        let mut config = resolve(
+            request,
+            origin,
+            image,
+            &id,
+            placeholder,
+            &mut warnings,
+            &self.paths,
+        )?;
+        spec::check(&config)?;
         let _lock = record::make(&self.paths, &id)?;
         let made = self
             .reserve(request, &mut config)
@@ -139,6 +148,7 @@ fn resolve(
     id: &ContainerId,
     name: ContainerName,
     warnings: &mut Vec<String>,
+    paths: &Paths,
 ) -> Result<ContainerConfig> {
     let (entrypoint, cmd) = match &request.entrypoint {
         // A new entrypoint makes the image's command meaningless.
@@ -178,11 +188,16 @@ fn resolve(
         host.ports.clear();
     }
     image_volumes(&mut host.mounts, image)?;
-    let seccomp = seccomp(&host.security, host.privileged)?;
+    let seccomp = seccomp(&host)?;
     let asked = request.hostname.as_ref().filter(|name| !name.is_empty());
     let hostname = match (asked, &host.uts, &host.network) {
         (Some(name), UtsMode::Private, _) => name.clone(),
         (None, UtsMode::Private, NetworkMode::Host) => host_name(),
+        (None, UtsMode::Private, NetworkMode::Container(other)) => {
+            // Whose network it is, is whose name it has; one that is not there yet gives none.
+            let shared = spec::namespaces::referenced(paths, other).and_then(|id| record::config(paths, &id));
+            shared.map_or_else(|_| id.short().to_owned(), |config| config.hostname)
+        }
         (None, UtsMode::Private, _) => id.short().to_owned(),
         (_, UtsMode::Host, _) => host_name(),
     };
@@ -250,18 +265,24 @@ fn image_volumes(mounts: &mut Vec<MountSpec>, image: &RunConfig) -> Result<()> {
     Ok(())
 }
 
-fn seccomp(options: &[SecurityOpt], privileged: bool) -> Result<Seccomp> {
-    let mut seccomp = if privileged {
+fn seccomp(host: &HostConfig) -> Result<Seccomp> {
+    let mut seccomp = if host.privileged {
         Seccomp::Unconfined
     } else {
         Seccomp::Default
     };
-    for option in options {
+    for option in &host.security {
         match option {
             SecurityOpt::SeccompUnconfined => seccomp = Seccomp::Unconfined,
             SecurityOpt::SeccompDefault => seccomp = Seccomp::Default,
             SecurityOpt::SeccompFile(path) => {
-                seccomp = Seccomp::Profile(std::fs::read_to_string(path).at("read", path)?);
+                let text = std::fs::read_to_string(path).at("read", path)?;
+                // Now, not at the first start, which may be another day's.
+                spec::check_seccomp(&text, &spec::caps::effective(host)?).map_err(|why| Error::Invalid {
+                    what: format!("seccomp profile {}", path.display()),
+                    why,
+                })?;
+                seccomp = Seccomp::Profile(text);
             }
             SecurityOpt::Apparmor(profile) if profile != "unconfined" => {
                 return Err(Error::Unsupported {
@@ -352,6 +373,10 @@ mod tests {
             &id,
             "name".parse().unwrap(),
             &mut Vec::new(),
+            &Paths {
+                root: "/nowhere".into(),
+                state: "/nowhere".into(),
+            },
         )
     }
 

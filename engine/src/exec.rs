@@ -65,6 +65,7 @@ impl Engine {
                 why: "no command was given".into(),
             });
         }
+        spec::working_dir(request.working_dir.as_deref().unwrap_or_default())?;
         let root = match config.host.isolation {
             Isolation::Container => root_of(state.pid)?,
             Isolation::Vm => vm::image_root(&self.paths, &config)?,

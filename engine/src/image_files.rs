@@ -21,7 +21,7 @@ pub struct Identity {
     pub uid: u32,
     /// Group id.
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the first group among them.
     pub groups: Vec<u32>,
     /// Home directory, `/` when nobody says.
     pub home: String,
@@ -138,6 +138,9 @@ fn resolve(passwd: &[String], group: &[String], user: &UserSpec, more_groups: &[
     for name in more_groups {
         groups.push(group_id(name)?);
     }
+    // The first group too: a set-group-id program would shed it otherwise, and with it what a file denies that group
+    // (CVE-2022-36109).
+    groups.push(gid);
     if [uid, gid].iter().chain(&groups).any(|id| *id > ID_MAX) {
         return Err(Error::Invalid {
             what: format!("user {wanted:?}"),
@@ -183,7 +186,7 @@ mod tests {
         let www = ask("www").unwrap();
         assert_eq!(
             (www.uid, www.gid, www.groups.as_slice(), www.home.as_str()),
-            (33, 34, &[44][..], "/var/www")
+            (33, 34, &[34, 44][..], "/var/www")
         );
         assert_eq!(ask("33:video").unwrap().gid, 44);
         assert_eq!(
@@ -191,7 +194,7 @@ mod tests {
             Identity {
                 uid: 1234,
                 gid: 0,
-                groups: vec![],
+                groups: vec![0],
                 home: "/".into()
             }
         );

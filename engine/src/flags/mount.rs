@@ -101,7 +101,7 @@ fn target(s: &str, whole: &str) -> Result<PathBuf, InvalidFlag> {
     Ok(path.components().collect())
 }
 
-/// `-v [SOURCE:]TARGET[:OPTIONS]`: a source with a slash in front is a path of the host, any other a volume.
+/// `-v [SOURCE:]TARGET[:OPTIONS]`: a source that begins with `/`, `./` or `../` is a path of the host, any other a volume.
 pub fn parse_volume(s: &str) -> Result<MountSpec, InvalidFlag> {
     let bad = |why: &str| InvalidFlag::new("volume", s, why);
     let parts: Vec<&str> = s.split(':').collect();
@@ -123,8 +123,21 @@ pub fn parse_volume(s: &str) -> Result<MountSpec, InvalidFlag> {
                 recursive: true,
             },
             Some("") => return Err(bad("the source is empty")),
+            // As docker: from the working directory of whoever says it.
+            Some(path)
+                if path == "." || path == ".." || path.starts_with("./") || path.starts_with("../") =>
+            {
+                MountKind::Bind {
+                    source: std::path::absolute(path)
+                        .map_err(|e| bad(&format!("no working directory: {e}")))?,
+                    create: true,
+                    recursive: true,
+                }
+            }
             Some(name) if name.contains('/') || name.starts_with('.') => {
-                return Err(bad("a source is an absolute path or a volume's name"));
+                return Err(bad(
+                    "a source is a path that begins with / or ./, or a volume's name",
+                ));
             }
             Some(name) => MountKind::Volume {
                 name: Some(name.to_owned()),
@@ -297,6 +310,20 @@ mod tests {
         let m = parse_volume("/srv/data:/data:ro,rslave").unwrap();
         assert!(m.read_only && m.propagation == Propagation::Rslave);
         assert!(matches!(m.kind, MountKind::Bind { create: true, .. }));
+        for (text, behind) in [("./x:/y", "/x"), (".:/y", ""), ("../x/z:/y", "/../x/z")] {
+            let MountKind::Bind {
+                source, create: true, ..
+            } = parse_volume(text).unwrap().kind
+            else {
+                panic!("{text} is a bind")
+            };
+            let here = std::env::current_dir().unwrap();
+            assert_eq!(
+                source,
+                Path::new(&format!("{}{behind}", here.display())),
+                "{text}"
+            );
+        }
         let m = parse_volume("db:/var/lib/db").unwrap();
         assert_eq!(
             m.kind,
@@ -311,7 +338,8 @@ mod tests {
             "/a:b",
             "/a:/..",
             "/a:/",
-            "./x:/y",
+            "x/y:/y",
+            ".x:/y",
             "/a:/b:nonsense",
             "/a:/b:ro,rw",
             "v:/b:rslave",

@@ -1,6 +1,7 @@
 //! A container's config becomes an OCI spec (runtime-spec config.md), anew at each start.
 
 pub(crate) mod caps;
+mod cpuset;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod resources;
@@ -32,9 +33,7 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
     let host = &config.host;
     caps::effective(host)?;
     resources::limits(&host.resources)?;
-    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-        return invalid("working directory", "it needs to be an absolute path");
-    }
+    working_dir(&config.working_dir)?;
     let name_ok = |n: &str| {
         n.len() <= 64
             && n.bytes()
@@ -122,6 +121,17 @@ pub(crate) fn check(config: &ContainerConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a working directory that would depend on where it is looked up. Empty is the root.
+pub(crate) fn working_dir(path: &str) -> Result<()> {
+    if path.is_empty() || path.starts_with('/') {
+        return Ok(());
+    }
+    Err(Error::Invalid {
+        what: format!("working directory {path:?}"),
+        why: "it needs to be an absolute path".into(),
+    })
 }
 
 /// The spec. `rootfs` is the mounted root, `netns` the network namespace attach made.
@@ -252,6 +262,18 @@ fn process(config: &ContainerConfig, identity: &Identity, caps: &[String], args:
 pub(crate) fn capability_sets(identity: &Identity, caps: &[String]) -> Value {
     let active: &[String] = if identity.uid == 0 { caps } else { &[] };
     json!({ "bounding": caps, "effective": active, "permitted": active })
+}
+
+/// Whether the kernel could be given this profile; `Err` says why not.
+pub(crate) fn check_seccomp(text: &str, caps: &[String]) -> Result<(), String> {
+    let spec = match custom_seccomp(text, caps) {
+        Err(Error::Damaged { source, .. }) => return Err(source.to_string()),
+        other => other.map_err(|e| e.chain())?,
+    };
+    let spec = serde_json::from_value(spec.unwrap_or_default()).map_err(|e| e.to_string())?;
+    berth_runtime::seccomp::Filter::compile(&spec, None)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 fn default_seccomp(caps: &[String]) -> Result<Option<Value>> {

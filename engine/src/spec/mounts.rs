@@ -75,19 +75,6 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
             );
         }
     }
-    let run = paths.run_dir(&config.id);
-    for file in ["resolv.conf", "hostname", "hosts"] {
-        let target = format!("/etc/{file}");
-        let source = run.join(file);
-        if !taken(&target) && source.exists() {
-            mounts.push(mount(
-                "bind",
-                &text(&source)?,
-                &target,
-                &["bind", "rprivate", if host.read_only { "ro" } else { "rw" }],
-            ));
-        }
-    }
     if host.init {
         let source = crate::init::program(paths)?;
         mounts.push(mount(
@@ -97,13 +84,37 @@ pub(super) fn all(config: &ContainerConfig, paths: &Paths) -> Result<Vec<Value>>
             &["bind", "rprivate", "ro", "nosuid", "nodev"],
         ));
     }
-    // A mount below another comes after it, in whatever order the user wrote them.
-    let mut ordered: Vec<&MountSpec> = user.iter().collect();
-    ordered.sort_by_key(|m| m.target.components().count());
-    for spec in ordered {
-        mounts.push(of_user(spec, paths)?);
+    let mut rest = Vec::new();
+    let run = paths.run_dir(&config.id);
+    for file in ["resolv.conf", "hostname", "hosts"] {
+        let (source, target) = (run.join(file), format!("/etc/{file}"));
+        if taken(&target) || !source.exists() || no_place_for(user, &target, paths)? {
+            continue;
+        }
+        let access = if host.read_only { "ro" } else { "rw" };
+        let spec = mount("bind", &text(&source)?, &target, &["bind", "rprivate", access]);
+        rest.push((Path::new(&target).components().count(), spec));
     }
+    for spec in user {
+        rest.push((spec.target.components().count(), of_user(spec, paths)?));
+    }
+    // A mount below another comes after it, in whatever order the user wrote them: names are resolved with a volume on /etc too.
+    rest.sort_by_key(|(depth, _)| *depth);
+    mounts.extend(rest.into_iter().map(|(_, spec)| spec));
     Ok(mounts)
+}
+
+/// Whether the user's mount over a file's directory is read-only and lacks it, so that there is nothing to mount the file on.
+fn no_place_for(user: &[MountSpec], target: &str, paths: &Paths) -> Result<bool> {
+    let Some((over, below)) = user
+        .iter()
+        .filter_map(|spec| Some((spec, Path::new(target).strip_prefix(&spec.target).ok()?)))
+        .max_by_key(|(spec, _)| spec.target.components().count())
+    else {
+        return Ok(false);
+    };
+    let source = source(over, paths)?;
+    Ok(over.read_only && source.is_none_or(|(source, _)| !source.join(below).exists()))
 }
 
 fn text(path: &Path) -> Result<String> {

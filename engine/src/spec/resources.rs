@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::cpuset;
 use crate::config::{HostConfig, Resources};
 use crate::error::{At, Error, Result};
 use crate::flags::MemorySwap;
@@ -94,10 +95,12 @@ pub(crate) fn limits(r: &Resources) -> Result<Value> {
     if let Some(shares) = r.cpu_shares.filter(|s| *s > 0) {
         cpu["shares"] = json!(shares);
     }
-    if let Some(cpus) = &r.cpuset_cpus {
+    if let Some(cpus) = r.cpuset_cpus.as_deref().filter(|list| !list.is_empty()) {
+        cpuset::check("--cpuset-cpus", cpus, "/sys/devices/system/cpu/online")?;
         cpu["cpus"] = json!(cpus);
     }
-    if let Some(mems) = &r.cpuset_mems {
+    if let Some(mems) = r.cpuset_mems.as_deref().filter(|list| !list.is_empty()) {
+        cpuset::check("--cpuset-mems", mems, "/sys/devices/system/node/online")?;
         cpu["mems"] = json!(mems);
     }
     if let Some(pids) = r.pids_limit {

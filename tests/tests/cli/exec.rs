@@ -91,7 +91,21 @@ fn environment_user_and_directory() {
     let nowhere = berth.run(["exec", "-w", "/nowhere", "box", "pwd"]);
     assert_ne!(nowhere.code, 0);
     assert!(nowhere.stderr.contains("/nowhere"), "{}", nowhere.stderr);
+    let relative = berth.run(["exec", "-w", "not/absolute", "box", "pwd"]);
+    assert_ne!(relative.code, 0);
+    assert!(
+        relative
+            .stderr
+            .starts_with("berth: invalid working directory \"not/absolute\""),
+        "{}",
+        relative.stderr
+    );
     assert_eq!(berth.run(["exec", "-u", "user", "box", "id", "-u"]).ok(), "1000");
+    assert_eq!(
+        berth.run(["exec", "-u", "user", "box", "id", "-G"]).ok(),
+        "1000 2000",
+        "the first group is among them"
+    );
     let unknown = berth.run(["exec", "-u", "no-one", "box", "id"]);
     assert_ne!(unknown.code, 0);
     assert!(unknown.stderr.contains("no-one"), "{}", unknown.stderr);

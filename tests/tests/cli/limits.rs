@@ -112,7 +112,8 @@ fn cpus_pids_and_the_rest() {
     for (flags, names) in [
         (&["--cpus", "-1"][..], "-1"),
         (&["--cpus", "1", "--cpu-quota", "1000"], "cpu"),
-        (&["--cpuset-cpus", "9999"], "9999"),
+        (&["--cpuset-cpus", "9999"], "9999: the host has 0"),
+        (&["--cpuset-mems", "9"], "9: the host has 0"),
         (&["--cpuset-cpus", "x"], "x"),
     ] {
         let refused = berth.run(["run", "--rm"].iter().chain(flags).chain(&["busybox", "true"]));

@@ -1,5 +1,7 @@
 //! `run`: mounts and the root file system.
 
+use berth_tests::Output;
+
 use crate::fixture::{berth, field, inside, remove_all};
 
 #[test]
@@ -131,6 +133,53 @@ fn a_mount_below_another_is_seen() {
     let _ = inside(&berth, &flags, "echo inner > /a/b/file; echo outer > /a/file");
     assert_eq!(inside(&berth, &["-v", "inner:/x"], "cat /x/file"), "inner");
     assert_eq!(inside(&berth, &["-v", "outer:/x"], "cat /x/file"), "outer");
+}
+
+/// docker's: what names resolve with is there with a volume on `/etc` too.
+#[test]
+fn the_containers_own_files_are_above_a_volume_on_etc() {
+    let Some(berth) = berth() else { return };
+    let script = "cat /etc/hostname; grep -c nameserver /etc/resolv.conf; grep -c $(hostname) /etc/hosts";
+    let flags = ["--hostname", "boxed", "-v", "etc:/etc"];
+    assert_eq!(inside(&berth, &flags, script), "boxed\n1\n1");
+    let empty = berth.scratch().join("empty");
+    std::fs::create_dir(&empty).expect("make a directory");
+    // Nowhere to mount them: it starts without.
+    let read_only = format!("{}:/etc:ro", empty.display());
+    assert_eq!(inside(&berth, &["-v", &read_only], "ls -A /etc"), "");
+}
+
+#[test]
+fn two_mounts_at_one_place_are_refused() {
+    let Some(berth) = berth() else { return };
+    for flags in [
+        ["-v", "a:/x", "-v", "b:/x/"],
+        ["--tmpfs", "/x", "--mount", "type=volume,dst=/x"],
+    ] {
+        let refused = berth.run(["create"].iter().chain(&flags).chain(&["busybox", "true"]));
+        assert_eq!(refused.code, 125, "{flags:?}");
+        assert!(
+            refused.stderr.contains("mount at /x"),
+            "{flags:?}: {}",
+            refused.stderr
+        );
+    }
+    assert_eq!(berth.run(["volume", "ls", "-q"]).ok(), "");
+}
+
+#[test]
+fn a_bind_s_source_may_be_relative_to_where_the_user_is() {
+    let Some(berth) = berth() else { return };
+    let data = berth.scratch().join("data");
+    std::fs::create_dir(&data).expect("make a directory");
+    std::fs::write(data.join("file"), "here").expect("write");
+    for (from, source) in [(berth.scratch(), "./data"), (&data, "."), (&data, "../data")] {
+        let volume = format!("{source}:/d");
+        let mut command = berth.command(["run", "--rm", "-v", &volume, "busybox", "cat", "/d/file"]);
+        command.current_dir(from);
+        let ran = Output::from(command.output().expect("start berth"));
+        assert_eq!(ran.ok(), "here", "{source}");
+    }
 }
 
 #[test]

@@ -155,6 +155,13 @@ fn networks_host_none_and_anothers() {
             "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc 127.0.0.1 80 | tail -n 1",
         ) == "web"
     });
+    sleeping(&berth, "named", &["--hostname", "itsname"]);
+    let names = "hostname; echo $HOSTNAME; cat /etc/hostname";
+    assert_eq!(
+        inside(&berth, &["--network", "container:named"], names),
+        "itsname\nitsname\nitsname",
+        "whose network it is, is whose name it has"
+    );
     let missing = berth.run(["run", "--rm", "--network", "no-such", "busybox", "true"]);
     assert_eq!(missing.code, 125);
     assert!(missing.stderr.contains("no-such"), "{}", missing.stderr);

@@ -120,7 +120,11 @@ fn the_working_directory_is_made_when_missing() {
     assert_eq!(inside(&berth, &["-w", "/made/for/it"], "pwd"), "/made/for/it");
     let refused = berth.run(["run", "--rm", "-w", "not/absolute", "busybox", "true"]);
     assert_eq!(refused.code, 125);
-    assert!(refused.stderr.contains("absolute"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("absolute") && refused.stderr.contains("not/absolute"),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(berth.left(), Vec::<String>::new());
 }
 
@@ -128,10 +132,17 @@ fn the_working_directory_is_made_when_missing() {
 fn users_are_looked_up_in_the_image() {
     let Some(berth) = berth() else { return };
     for (user, want) in [
-        ("user", "uid=1000(user) gid=1000(user) groups=2000(extra)"),
-        ("1000", "uid=1000(user) gid=1000(user) groups=2000(extra)"),
-        ("user:extra", "uid=1000(user) gid=2000(extra)"),
-        ("5:6", "uid=5 gid=6"),
+        // The first group is among the others too (CVE-2022-36109).
+        (
+            "user",
+            "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)",
+        ),
+        (
+            "1000",
+            "uid=1000(user) gid=1000(user) groups=1000(user),2000(extra)",
+        ),
+        ("user:extra", "uid=1000(user) gid=2000(extra) groups=2000(extra)"),
+        ("5:6", "uid=5 gid=6 groups=6"),
     ] {
         assert_eq!(inside(&berth, &["-u", user], "id"), want, "{user}");
     }

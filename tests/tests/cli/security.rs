@@ -87,10 +87,22 @@ fn seccomp_is_on_unless_switched_off_or_replaced() {
     ]);
     assert_eq!(missing.code, 125);
     assert!(missing.stderr.contains("/no/such"), "{}", missing.stderr);
-    std::fs::write(&profile, "{").expect("write");
-    let broken = berth.run(["run", "--rm", "--security-opt", &option, "busybox", "true"]);
-    assert_eq!(broken.code, 125);
-    assert!(broken.stderr.contains("seccomp"), "{}", broken.stderr);
+    // Refused when the container is created, not when it starts.
+    let index = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"],
+        "action": "SCMP_ACT_ERRNO", "args": [{"index": 9, "value": 1, "op": "SCMP_CMP_EQ"}]}]}"#;
+    for (text, word) in [
+        ("{", "EOF"),
+        (r#"{"defaultAction": "SCMP_ACT_NOPE"}"#, "SCMP_ACT_NOPE"),
+        (index, "index 9"),
+    ] {
+        std::fs::write(&profile, text).expect("write");
+        let broken = berth.run(["create", "--security-opt", &option, "busybox", "true"]);
+        assert_eq!(broken.code, 125, "{text}");
+        for word in ["seccomp profile", profile.to_str().expect("UTF-8"), word] {
+            assert!(broken.stderr.contains(word), "{word}: {}", broken.stderr);
+        }
+    }
+    assert_eq!(berth.run(["ps", "-aq"]).ok(), "");
     assert_eq!(berth.left(), Vec::<String>::new());
 }
 
