@@ -19,7 +19,7 @@ pub struct VmmApi {
 }
 
 impl VmmApi {
-    /// Starts `program` with `flags` besides, and waits for its socket.
+    /// Starts `program` with `flags` besides, and waits until it listens.
     ///
     /// # Panics
     ///
@@ -43,7 +43,8 @@ impl VmmApi {
             .spawn()
             .expect("start berth-vmm");
         let vmm = VmmApi { directory, process };
-        eventually("its socket is there", || vmm.socket().exists());
+        // The socket has its name before anybody listens.
+        eventually("it listens", || UnixStream::connect(vmm.socket()).is_ok());
         vmm
     }
 

@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::devices::keyboard::{I8042_LEN, Keyboard};
 use crate::devices::power::{AcpiPower, POWER_LEN};
 use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
-use crate::devices::virtio::endpoint::Endpoint;
+use crate::devices::virtio::balloon::Balloon;
+use crate::devices::virtio::endpoint::{Endpoint, Shared};
 use crate::devices::virtio::slots;
 use crate::error::{Error, Result};
 use crate::socket_file::SocketFile;
@@ -32,6 +33,7 @@ pub struct Machine {
     pub(crate) sockets: Vec<SocketFile>,
     pub(crate) drives: Drives,
     pub(crate) interfaces: Interfaces,
+    pub(crate) balloon: Option<Arc<Shared<Balloon>>>,
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     pub(crate) keyboard: Arc<Mutex<Keyboard>>,
     /// Keeps guest memory mapped: shared by whoever runs a processor, for KVM goes on using the addresses.
@@ -52,6 +54,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         sockets,
         drives,
         interfaces,
+        balloon,
     } = Devices::of(config)?;
     acpi::write(&memory, config.vcpus, devices.len())?;
     registers::write_tables(&memory)?;
@@ -100,6 +103,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         sockets,
         drives,
         interfaces,
+        balloon,
         serial,
         keyboard,
         vm: Arc::new(vm),

@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{CacheType, Config, Drive, Id, NetworkInterface, RateLimiter};
+use crate::config::{self, CacheType, Config, Drive, Id, NetworkInterface, RateLimiter};
+use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::block::{Block, Disk};
 use crate::devices::virtio::endpoint::Shared;
 use crate::devices::virtio::net::{Net, Tap};
@@ -22,6 +23,7 @@ pub(super) struct Devices {
     pub(super) sockets: Vec<SocketFile>,
     pub(super) drives: Drives,
     pub(super) interfaces: Interfaces,
+    pub(super) balloon: Option<Arc<Shared<Balloon>>>,
 }
 
 /// Disks by their names.
@@ -57,20 +59,31 @@ impl Devices {
             devices.push(Shared::new(device)?);
             sockets.push(socket);
         }
+        let balloon = config.balloon.as_ref().map(balloon).transpose()?;
+        devices.extend(balloon.iter().map(|balloon| balloon.clone() as Arc<Shared>));
         Ok(Devices {
             devices,
             sockets,
             drives,
             interfaces,
+            balloon,
         })
     }
 }
 
-fn throttle(limits: Option<RateLimiter>) -> Result<Throttle> {
-    Throttle::new(limits, Instant::now()).map_err(|source: io::Error| Error::Events {
+fn no_timer(source: io::Error) -> Error {
+    Error::Events {
         operation: "create a timer",
         source,
-    })
+    }
+}
+
+fn throttle(limits: Option<RateLimiter>) -> Result<Throttle> {
+    Throttle::new(limits, Instant::now()).map_err(no_timer)
+}
+
+fn balloon(config: &config::Balloon) -> Result<Arc<Shared<Balloon>>> {
+    Shared::new(Balloon::new(config).map_err(no_timer)?)
 }
 
 fn disk(drive: &Drive) -> Result<Block> {

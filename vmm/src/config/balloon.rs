@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// A memory balloon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,26 @@ pub struct Balloon {
     /// Whether the guest tells which pages are free.
     #[serde(default)]
     pub free_page_reporting: bool,
+}
+
+/// The most a balloon can be told to hold: pages of 4 KiB are counted in 32 bits.
+const AMOUNT_MIB_MAX: u32 = u32::MAX / 256;
+
+impl Balloon {
+    /// Whether a machine with this much memory can have it.
+    pub(super) fn check(&self, memory_mib: u32) -> Result<()> {
+        let why = if self.amount_mib > memory_mib {
+            "are more than the machine has"
+        } else if self.amount_mib > AMOUNT_MIB_MAX {
+            "are more than a balloon can hold"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Invalid {
+            field: "balloon.amount_mib",
+            why: format!("{} MiB {why}", self.amount_mib),
+        })
+    }
 }
 
 /// A new size while the guest runs.

@@ -129,6 +129,26 @@ impl Settings {
         }
     }
 
+    /// Another size of a running machine's balloon.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] when it is larger than the memory.
+    pub(crate) fn resize_balloon(&mut self, amount_mib: u32) -> Result<()> {
+        self.change(|new| {
+            if let Some(balloon) = &mut new.balloon {
+                balloon.amount_mib = amount_mib;
+            }
+        })
+    }
+
+    /// How often a running machine's balloon is asked.
+    pub(crate) fn poll_balloon(&mut self, interval_s: u16) {
+        if let Some(balloon) = &mut self.balloon {
+            balloon.stats_polling_interval_s = interval_s;
+        }
+    }
+
     /// Everything a machine needs.
     ///
     /// # Errors
@@ -206,13 +226,10 @@ impl Settings {
             );
         }
         self.vsock.iter().try_for_each(Vsock::check)?;
-        match &self.balloon {
-            Some(balloon) if balloon.amount_mib > self.machine_config.mem_size_mib => invalid(
-                "balloon.amount_mib",
-                format!("{} MiB are more than the machine has", balloon.amount_mib),
-            ),
-            _ => Ok(()),
-        }
+        let memory_mib = self.machine_config.mem_size_mib;
+        self.balloon
+            .iter()
+            .try_for_each(|balloon| balloon.check(memory_mib))
     }
 
     /// What is not there yet is refused by name, never left out in silence.
@@ -227,7 +244,12 @@ impl Settings {
                 "drives.io_engine",
             ),
             (drive(|drive| drive.socket.is_some()), "drives.socket"),
-            (self.balloon.is_some(), "balloon"),
+            (
+                self.balloon
+                    .as_ref()
+                    .is_some_and(|balloon| balloon.free_page_hinting),
+                "balloon.free_page_hinting",
+            ),
             (self.mmds_config.is_some(), "mmds-config"),
             (!self.pmem.is_empty(), "pmem"),
             (self.memory_hotplug.is_some(), "memory-hotplug"),

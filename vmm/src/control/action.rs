@@ -3,13 +3,15 @@
 use std::sync::PoisonError;
 
 use super::{Controller, Refusal, Running, Status};
-use crate::api::Action;
-use crate::config::{DriveChange, Id, NetworkInterfaceChange};
+use crate::api::{Action, Response};
+use crate::config::{BalloonChange, DriveChange, Id, NetworkInterfaceChange};
+use crate::devices::virtio::balloon::Balloon;
+use crate::devices::virtio::endpoint::Shared;
 use crate::error::{Error, Result};
 
 impl Controller {
     /// Does something to the running machine.
-    pub(super) fn act(&mut self, action: Action) -> Result<(), Refusal> {
+    pub(super) fn act(&mut self, action: Action) -> Result<Response, Refusal> {
         // There is one: the status says so.
         let Some(running) = &self.running else {
             return Err(Refusal::Early);
@@ -39,12 +41,31 @@ impl Controller {
                 running.change_network_interface(&change)?;
                 self.settings.changed_network_interface(&change);
             }
-            Action::ChangeBalloon(_) | Action::ChangeBalloonStatistics(_) | Action::TellBalloonStatistics => {
-                return Err(Refusal::absent("balloon"));
+            Action::ChangeBalloon(BalloonChange { amount_mib }) => {
+                let balloon = running.balloon()?;
+                self.settings.resize_balloon(amount_mib)?;
+                balloon.change(|balloon| balloon.resize(amount_mib));
+            }
+            Action::ChangeBalloonStatistics(change) => {
+                let interval_s = change.stats_polling_interval_s;
+                if !running
+                    .balloon()?
+                    .change(|balloon| balloon.poll_every(interval_s))
+                {
+                    return Err(Refusal::StatisticsSettled);
+                }
+                self.settings.poll_balloon(interval_s);
+            }
+            Action::TellBalloonStatistics => {
+                let statistics = running.balloon()?.read(Balloon::statistics);
+                return match statistics {
+                    Some(statistics) => Ok(Response::json(&statistics)),
+                    None => Err(Refusal::NoStatistics),
+                };
             }
             Action::CreateSnapshot(_) => return Err(Refusal::absent("snapshot/create")),
         }
-        Ok(())
+        Ok(Response::done())
     }
 }
 
@@ -80,6 +101,10 @@ impl Running {
         let (receive, send) = (change.rx_rate_limiter, change.tx_rate_limiter);
         card.change(|card| card.change_limits(receive.unwrap_or_default(), send.unwrap_or_default()));
         Ok(())
+    }
+
+    fn balloon(&self) -> Result<&Shared<Balloon>, Refusal> {
+        self.balloon.as_deref().ok_or(Refusal::NoDevice("balloon"))
     }
 
     fn ctrl_alt_del(&self) -> Result<(), Refusal> {

@@ -26,7 +26,8 @@ use crate::boot::{self, Drives, Interfaces, Machine};
 use crate::config::Settings;
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
-use crate::devices::virtio::endpoint::Endpoint;
+use crate::devices::virtio::balloon::Balloon;
+use crate::devices::virtio::endpoint::{self, Endpoint};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::logger;
@@ -54,6 +55,7 @@ struct Running {
     keyboard: Arc<Mutex<Keyboard>>,
     drives: Drives,
     interfaces: Interfaces,
+    balloon: Option<Arc<endpoint::Shared<Balloon>>>,
     /// Given up with this, whatever the processors' threads still hold.
     _sockets: Vec<SocketFile>,
 }
@@ -138,10 +140,7 @@ impl Controller {
                 Response::done()
             }
             Command::LoadSnapshot(_) => return Err(Refusal::absent("snapshot/load")),
-            Command::Act(action) => {
-                self.act(action)?;
-                Response::done()
-            }
+            Command::Act(action) => self.act(action)?,
         };
         Ok(response.deprecated(deprecated))
     }
@@ -194,6 +193,7 @@ impl Controller {
             sockets,
             drives,
             interfaces,
+            balloon,
             serial,
             keyboard,
             vm,
@@ -210,6 +210,7 @@ impl Controller {
             keyboard,
             drives,
             interfaces,
+            balloon,
             _sockets: sockets,
         });
         self.attached = Some(Attached { serial, endpoints });

@@ -37,6 +37,12 @@ pub enum Refusal {
     /// There is no device of this kind and name.
     #[error("No {0} is called {1}.")]
     NoneCalled(&'static str, Id),
+    /// The balloon was made without statistics, or with them.
+    #[error("Cannot enable/disable the statistics after boot.")]
+    StatisticsSettled,
+    /// Nobody asks the guest.
+    #[error("Statistics for the balloon device are not enabled")]
+    NoStatistics,
     /// The keys are still in the keyboard's buffer.
     #[error("cannot send Ctrl+Alt+Del: {0}")]
     Keys(Unread),

@@ -40,6 +40,8 @@ pub(crate) struct Driver {
     line: EventFd,
     /// How often something was put into each queue.
     available: Vec<u16>,
+    /// As many descriptors as each queue may have.
+    sizes: Vec<u16>,
     /// Features it does not take.
     without: u64,
 }
@@ -54,13 +56,14 @@ impl Driver {
     pub(crate) fn shared(shared: Arc<Shared>) -> Driver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
         let line = shared.line().try_clone().unwrap();
-        let available = vec![0; shared.bells().len()];
+        let sizes: Vec<u16> = shared.read(|device| device.queue_sizes().to_vec());
         Driver {
             registers: Transport::new(shared.clone(), memory.clone()),
             memory,
             shared,
             line,
-            available,
+            available: vec![0; sizes.len()],
+            sizes,
             without: 1 << virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX,
         }
     }
@@ -150,13 +153,19 @@ impl Driver {
 
     /// A reset, empty rings, and all steps again.
     pub(crate) fn restart(&mut self) {
+        let all: Vec<u32> = (0..u32::try_from(self.available.len()).unwrap()).collect();
+        self.only(&all);
+    }
+
+    /// The same with these queues alone.
+    pub(crate) fn only(&mut self, queues: &[u32]) {
         self.set(reg::VIRTIO_MMIO_STATUS, 0);
         let zeroes = vec![0; usize::try_from(BUFFERS).unwrap()];
         self.memory.write_slice(&zeroes, GuestAddress(0)).unwrap();
         self.agree(self.without);
-        for queue in 0..self.available.len() {
-            self.available[queue] = 0;
-            self.set_queue(u32::try_from(queue).unwrap());
+        self.available.fill(0);
+        for queue in queues {
+            self.set_queue(*queue);
         }
         self.go();
         self.shared.serve_all();
@@ -188,8 +197,7 @@ impl Driver {
     /// Makes the chain that begins at `head` available, and says nothing.
     pub(crate) fn add(&mut self, queue: u32, head: u16) {
         let number = usize::try_from(queue).unwrap();
-        let size = 256;
-        let slot = u64::from(self.available[number] % size);
+        let slot = u64::from(self.available[number] % self.sizes[number]);
         let ring = Self::rings(queue)[1];
         self.memory
             .write_obj(head, GuestAddress(ring + 4 + 2 * slot))
@@ -231,7 +239,8 @@ impl Driver {
 
     /// Head and length of the chain that was used as the `number`th, from 0.
     pub(crate) fn used_entry(&self, queue: u32, number: u16) -> [u32; 2] {
-        let at = Self::rings(queue)[2] + 4 + 8 * u64::from(number % 256);
+        let size = self.sizes[usize::try_from(queue).unwrap()];
+        let at = Self::rings(queue)[2] + 4 + 8 * u64::from(number % size);
         self.memory.read_obj(GuestAddress(at)).unwrap()
     }
 

@@ -10,6 +10,7 @@
 //! A device sees chains that were checked ([`chain`]) and queues whose rings lie in guest memory; rings are
 //! virtio-queue's. See docs/vmm.md.
 
+pub(crate) mod balloon;
 pub(crate) mod block;
 pub(crate) mod chain;
 pub(crate) mod device;
