@@ -16,7 +16,7 @@ pub mod terminal;
 pub mod vm;
 pub mod vmm_api;
 
-pub use berth::{Berth, Output};
+pub use berth::{Berth, Output, busybox_tree};
 pub use bundle::Bundle;
 pub use microvm::{Microvms, program_files};
 pub use network::Network;

@@ -83,6 +83,19 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
+    /// Asks for the end of the guest. That it says nothing more is as good as its word: the power goes off right behind it, and
+    /// what was under way with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`], [`Error::OutOfTurn`].
+    pub fn shut_down(&mut self) -> Result<(), Error> {
+        match self.order(&Request::Shutdown) {
+            Err(Error::Closed | Error::Frame(_)) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Turns the conversation into a stream.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ const EXEC_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Container {
     inner: berth_runtime::Container,
+    /// The library cannot tell by itself: init waits on a socket only the handle has.
+    started: bool,
 }
 
 /// A process that was just made: our child, for us to reap.
@@ -71,6 +73,7 @@ impl Container {
         };
         let container = Container {
             inner: created.container,
+            started: false,
         };
         Ok((container, made))
     }
@@ -87,7 +90,10 @@ impl Container {
     ///
     /// Reading `/proc` or the freezer failed.
     pub fn status(&self) -> Result<Status> {
-        Ok(self.inner.status()?)
+        Ok(match self.inner.status()? {
+            Status::Running if !self.started => Status::Created,
+            other => other,
+        })
     }
 
     /// Lets its program run.
@@ -96,7 +102,9 @@ impl Container {
     ///
     /// It cannot be executed, or runs already.
     pub fn start(&mut self) -> Result<()> {
-        Ok(self.inner.start()?)
+        self.inner.start()?;
+        self.started = true;
+        Ok(())
     }
 
     /// Runs one more process. Blocks until its program runs, ten seconds for each step at most.
@@ -190,14 +198,14 @@ impl Container {
         Ok(())
     }
 
-    /// A container this program made before.
+    /// A container this program made and started before.
     ///
     /// # Errors
     ///
     /// There is none of this id.
     pub fn load(id: &str) -> Result<Container> {
         let inner = berth_runtime::Container::load(&StateRoot::new(RUNTIME), &ContainerId::new(id)?)?;
-        Ok(Container { inner })
+        Ok(Container { inner, started: true })
     }
 }
 

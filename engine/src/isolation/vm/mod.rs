@@ -371,7 +371,8 @@ impl Sandbox for InVm {
 
     fn delete(self: Box<Self>) {
         // Writes back what is on the scratch disk. Who does not go is killed.
-        if self.order(&Request::Shutdown).is_ok() {
+        let told = guest::client(&self.run_dir).is_ok_and(|mut client| client.shut_down().is_ok());
+        if told {
             self.monitor.ends_within(FAREWELL);
         }
     }

@@ -1,0 +1,348 @@
+//! A microVM with berth-guest in it.
+//!
+//! In the test VM: `/t/berth-vmm`, `/t/vmlinuz`, `/t/guest.initrd`, the layers `/t/base.erofs` and `/t/top.erofs`, and the scratch
+//! drive `/t/scratch.ext4` to copy.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use berth_guest::client::{Client, Error};
+use berth_guest::frame;
+use berth_guest::protocol::{
+    Create, Ended, Exec, Exit, Failure, ProcessId, Ready, Reply, Request, Scratch, Setup, Stream, Streams,
+    VERSION,
+};
+use berth_tests::{HANG, eventually};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+/// Emulation below emulation: four seconds on an idle host, and another world on a busy one.
+const BOOT_MAX: Duration = Duration::from_secs(300);
+
+pub const INIT: ProcessId = ProcessId::INIT;
+
+/// All three pipes.
+pub const PIPES: Streams = Streams::Pipes {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+};
+
+/// Only standard output.
+pub const OUTPUT: Streams = Streams::Pipes {
+    stdin: false,
+    stdout: true,
+    stderr: false,
+};
+
+/// Whether this is the test VM.
+pub fn possible() -> bool {
+    let there = Path::new("/t/guest.initrd").exists();
+    if !there {
+        eprintln!("skipped: it runs in the test VM: cargo test -p berth-tests --test vm_guest");
+    }
+    there
+}
+
+pub type Host = Client<UnixStream>;
+
+/// A running microVM. Dropped, it is killed.
+pub struct Microvm {
+    vmm: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Microvm {
+    /// Boots one and waits for its word.
+    pub fn boot() -> Microvm {
+        Microvm::boot_with(&PathBuf::from("/t/scratch.ext4"))
+    }
+
+    /// The same with a scratch drive of one's own.
+    pub fn boot_with(scratch: &Path) -> Microvm {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name);
+        let drive = |id: &str, path: &Path, read_only: bool| json!({"drive_id": id, "path_on_host": path, "is_root_device": false, "is_read_only": read_only});
+        if !at("scratch").exists() && scratch.starts_with("/t") {
+            std::fs::copy(scratch, at("scratch")).expect("copy the scratch drive");
+        }
+        let scratch = if scratch.starts_with("/t") {
+            at("scratch")
+        } else {
+            scratch.to_owned()
+        };
+        let config = json!({
+            "boot-source": {"kernel_image_path": "/t/vmlinuz", "initrd_path": "/t/guest.initrd",
+                "boot_args": "console=ttyS0 panic=-1 quiet"},
+            "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
+            "drives": [drive("scratch", &scratch, false), drive("top", Path::new("/t/top.erofs"), true),
+                drive("base", Path::new("/t/base.erofs"), true)],
+            "vsock": {"guest_cid": 3, "uds_path": at("vsock")},
+        });
+        std::fs::write(at("vm.json"), config.to_string()).expect("write the configuration");
+        let door = UnixListener::bind(at("vsock_1025")).expect("listen");
+        door.set_nonblocking(true).expect("a listener");
+        let console = std::fs::File::create(at("console")).expect("a file");
+        let vmm = Command::new("/t/berth-vmm")
+            .args(["--no-api", "--config-file"])
+            .arg(at("vm.json"))
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().expect("a descriptor"))
+            .stderr(console)
+            .spawn()
+            .expect("start berth-vmm");
+        let mut microvm = Microvm { vmm, dir };
+        let mut ready = None;
+        let deadline = std::time::Instant::now() + BOOT_MAX;
+        while ready.is_none() {
+            ready = door.accept().ok();
+            let ended = microvm.vmm.try_wait().expect("a child");
+            assert!(
+                ended.is_none() && std::time::Instant::now() < deadline,
+                "no word from the guest ({ended:?}); its console:\n{}",
+                microvm.console()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (mut socket, _) = ready.expect("the loop ended");
+        socket.set_nonblocking(false).expect("a socket");
+        let word: Ready = frame::receive(&mut socket).expect("a frame").expect("a word");
+        assert_eq!(word.version, VERSION);
+        microvm
+    }
+
+    /// The same, set up with both layers and a scratch in memory.
+    pub fn set_up() -> Microvm {
+        let microvm = Microvm::boot();
+        microvm.order(&Request::Setup(Box::new(setup())));
+        microvm
+    }
+
+    /// Everything the guest and its monitor have written.
+    pub fn console(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("console")).unwrap_or_default()
+    }
+
+    /// A connection to the guest's port, nothing said yet.
+    pub fn connect(&self) -> UnixStream {
+        let mut socket = UnixStream::connect(self.dir.path().join("vsock")).expect("connect to the vsock");
+        socket.set_read_timeout(Some(HANG)).expect("a timeout");
+        socket.set_write_timeout(Some(HANG)).expect("a timeout");
+        socket.write_all(b"CONNECT 1024\n").expect("ask for the port");
+        let mut answer = Vec::new();
+        while answer.last() != Some(&b'\n') {
+            let mut byte = [0];
+            socket
+                .read_exact(&mut byte)
+                .unwrap_or_else(|e| panic!("{e}: {answer:?}\n{}", self.console()));
+            answer.extend(byte);
+        }
+        assert!(answer.starts_with(b"OK "), "{answer:?}");
+        socket
+    }
+
+    /// A conversation.
+    pub fn host(&self) -> Host {
+        Client::new(self.connect())
+    }
+
+    /// Says one thing that has to be done.
+    #[track_caller]
+    pub fn order(&self, request: &Request) {
+        if let Err(e) = self.host().order(request) {
+            panic!("{request:?}: {e}\n{}", self.console());
+        }
+    }
+
+    /// Says one thing that is refused; why.
+    #[track_caller]
+    pub fn refused(&self, request: &Request) -> String {
+        match self.host().call(request) {
+            Err(Error::Refused(Failure::Other { why })) => why,
+            other => panic!("{request:?}: {other:?}"),
+        }
+    }
+
+    /// Makes the container and lets it run.
+    #[track_caller]
+    pub fn run(&self, config: &Value, streams: Streams) {
+        self.create(config, streams);
+        self.order(&Request::Start);
+    }
+
+    /// Makes the container.
+    #[track_caller]
+    pub fn create(&self, config: &Value, streams: Streams) {
+        match self.host().call(&create(config, streams)) {
+            Ok(Reply::Created { .. }) => {}
+            other => panic!("{other:?}\n{}", self.console()),
+        }
+    }
+
+    /// Runs one more process.
+    #[track_caller]
+    pub fn exec(&self, args: &[&str], streams: Streams) -> ProcessId {
+        let terminal = streams == Streams::Terminal;
+        match self.host().call(&exec(&process(args, terminal), streams)) {
+            Ok(Reply::Execed { process, .. }) => process,
+            other => panic!("{other:?}\n{}", self.console()),
+        }
+    }
+
+    /// One stream of a process.
+    #[track_caller]
+    pub fn attach(&self, process: ProcessId, stream: Stream) -> UnixStream {
+        self.host().attach(process, stream).expect("a stream")
+    }
+
+    /// All that comes from a stream until it ends.
+    #[track_caller]
+    pub fn all(&self, process: ProcessId, stream: Stream) -> String {
+        text(self.attach(process, stream))
+    }
+
+    /// Waits for a process's end.
+    #[track_caller]
+    pub fn wait(&self, process: ProcessId) -> Ended {
+        self.host()
+            .wait(process)
+            .unwrap_or_else(|e| panic!("{e}\n{}", self.console()))
+    }
+
+    /// Runs one more process; what it writes to standard output, when it ends well.
+    #[track_caller]
+    pub fn output(&self, args: &[&str]) -> String {
+        let process = self.exec(args, OUTPUT);
+        let said = self.all(process, Stream::Stdout);
+        assert_eq!(self.wait(process).exit, Exit::Code(0), "{args:?}: {said}");
+        said
+    }
+
+    /// Ends it in order.
+    #[track_caller]
+    pub fn shut_down(&mut self) {
+        self.host().shut_down().expect("it is taken");
+        assert_eq!(self.ended(), Some(0), "{}", self.console());
+    }
+
+    /// Waits for the end of the microVM; the monitor's exit status.
+    pub fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        eventually("the microVM ends", || {
+            status = self.vmm.try_wait().expect("a child");
+            status.is_some()
+        });
+        status.and_then(|s| s.code())
+    }
+}
+
+impl Drop for Microvm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the guest's console:\n{}", self.console());
+        }
+        // An error means it has ended already.
+        let _ = self.vmm.kill();
+        let _ = self.vmm.wait();
+    }
+}
+
+/// All that comes until the other side ends.
+#[track_caller]
+pub fn text(mut from: UnixStream) -> String {
+    let mut said = Vec::new();
+    from.read_to_end(&mut said).expect("it ends");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The first bytes that come, so many.
+#[track_caller]
+pub fn first(from: &mut UnixStream, bytes: usize) -> String {
+    let mut got = Vec::new();
+    while got.len() < bytes {
+        let mut byte = [0];
+        match from.read(&mut byte) {
+            Ok(1) => got.extend(byte),
+            other => panic!("{other:?} after {:?}", String::from_utf8_lossy(&got)),
+        }
+    }
+    String::from_utf8_lossy(&got).into_owned()
+}
+
+/// Both layers, a scratch in memory.
+pub fn setup() -> Setup {
+    Setup {
+        layers: vec!["base".into(), "top".into()],
+        scratch: Scratch::Memory { size: Some(64 << 20) },
+        ..Setup::default()
+    }
+}
+
+pub fn create(config: &Value, streams: Streams) -> Request {
+    Request::Create(Create {
+        id: "box".into(),
+        config: raw(config),
+        streams,
+        filters: [].into(),
+    })
+}
+
+pub fn exec(process: &Value, streams: Streams) -> Request {
+    Request::Exec(Exec {
+        process: raw(process),
+        streams,
+    })
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    to_raw_value(value).expect("it is JSON")
+}
+
+/// `process` of the specification.
+pub fn process(args: &[&str], terminal: bool) -> Value {
+    let caps = json!([
+        "CAP_KILL",
+        "CAP_CHOWN",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_SYS_TIME"
+    ]);
+    json!({
+        "terminal": terminal, "user": {"uid": 0, "gid": 0}, "args": args, "env": ["PATH=/bin"], "cwd": "/",
+        "capabilities": {"bounding": caps, "effective": caps, "permitted": caps}, "noNewPrivileges": true
+    })
+}
+
+/// `config.json` of a container that runs `args`, as the engine makes it for a guest: without a network namespace.
+pub fn config(args: &[&str]) -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "process": process(args, false),
+        "root": {"path": "rootfs"},
+        "hostname": "box",
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},
+            {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]},
+            {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}
+        ],
+        "linux": {
+            "cgroupsPath": "/berth/box",
+            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}, {"type": "cgroup"}],
+            "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"]
+        }
+    })
+}
+
+/// A shell that waits for ever: what exec tests run in.
+pub fn idle() -> Value {
+    config(&[
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done",
+    ])
+}
