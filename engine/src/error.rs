@@ -82,11 +82,19 @@ pub enum Error {
     MicroVm { why: String },
     #[error("tidy up the network")]
     TidyNetwork(#[source] Box<crate::network::Error>),
+    #[error("kernel of the microVM")]
+    Kernel(#[source] Box<crate::kernel::Error>),
     #[error("volume {name}")]
     Volume {
         name: String,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl From<crate::kernel::Error> for Error {
+    fn from(e: crate::kernel::Error) -> Error {
+        Error::Kernel(Box::new(e))
+    }
 }
 
 impl Error {

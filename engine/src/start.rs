@@ -53,8 +53,18 @@ impl Engine {
         let mut starting = state.clone();
         starting.status = Status::Restarting;
         record::save_state(&self.paths, id, &starting, Durability::Renamed)?;
+        // Held until the container runs or does not: its kernel is not removed meanwhile.
+        let machine = match config.host.isolation {
+            Isolation::Container => Ok(None),
+            Isolation::Vm => Programs::find(&self.paths.root).map(Some),
+        };
+        let machine = match machine {
+            Ok(machine) => machine,
+            Err(e) => return Err(self.not_started(&config, &state, e)),
+        };
+        let programs = machine.as_ref().map(|(programs, _kernel)| programs);
         let started = self
-            .spawn_shim(&config, options.attach.as_ref())
+            .spawn_shim(&config, options.attach.as_ref(), programs)
             .and_then(|socket| {
                 log::debug!("waiting for berth-shim to start container {id}");
                 let outcome = first_word(&socket, &config);
@@ -86,7 +96,12 @@ impl Engine {
         }
         e
     }
-    fn spawn_shim(&self, config: &ContainerConfig, attach: Option<&AttachOptions>) -> Result<OwnedFd> {
+    fn spawn_shim(
+        &self,
+        config: &ContainerConfig,
+        attach: Option<&AttachOptions>,
+        programs: Option<&Programs>,
+    ) -> Result<OwnedFd> {
         let run = self.paths.run_dir(&config.id);
         match std::fs::DirBuilder::new().mode(0o700).create(&run) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -116,10 +131,6 @@ impl Engine {
             None,
         )
         .at("make a socket for", "berth-shim")?;
-        let programs = match config.host.isolation {
-            Isolation::Container => None,
-            Isolation::Vm => Some(Programs::find()?),
-        };
         let program = self.shim.clone().map_or_else(shim_program, Ok)?;
         let sealed = berth_sys::reexec::clone_read_only(&program)
             .or_else(|_| berth_sys::reexec::copy_sealed(&program))

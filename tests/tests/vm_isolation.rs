@@ -5,13 +5,16 @@ use std::time::Duration;
 use std::process::Command;
 
 use berth_tests::vm::CONTAINER_MODULES;
-use berth_tests::{MICROVM_MODULES, Need, Vm, VmConfig, binary, require, stock_kernel};
+use berth_tests::{MICROVM_MODULES, Need, Vm, VmConfig, binary, require, stock_kernel, stock_modules};
 
 /// What Debian's kernel has as modules and a guest needs.
 const GUEST_MODULES: &[&str] = &[
     "virtio_mmio",
     "virtio_blk",
+    "virtio_net",
     "virtio-rng",
+    "virtio_balloon",
+    "virtiofs",
     "vmw_vsock_virtio_transport",
     "erofs",
     "overlay",
@@ -48,31 +51,55 @@ fn the_verbs_of_a_container() {
         assert!(status.is_ok_and(|status| status.success()), "strip {name}");
         at(name)
     };
-    berth_tests::guest_initramfs(&at("initrd"), &strip("berth-guest"), GUEST_MODULES)
-        .expect("write the guest's initramfs");
     let file = |name: &str| (strip(name), format!("/bin/{name}"), 0o755);
+    // Of Debian's modules what a guest needs, where the package has it.
+    let tree = berth_tests::stock_modules_tree();
+    let release = tree
+        .file_name()
+        .expect("a release")
+        .to_string_lossy()
+        .into_owned();
+    let wanted = stock_modules(GUEST_MODULES)
+        .into_iter()
+        .chain([tree.join("modules.builtin")]);
+    let modules = wanted.map(|file| {
+        let below = file
+            .strip_prefix(&tree)
+            .expect("below the tree")
+            .display()
+            .to_string();
+        (file, format!("/lib/modules/{release}/{below}"), 0o644)
+    });
     let mut vm = Vm::boot(&VmConfig {
         memory_mib: 3072,
-        files: vec![
-            file("berth"),
-            file("berth-shim"),
-            file("berth-vmm"),
-            (stock_kernel(), "/vmlinuz".into(), 0o644),
-            (at("initrd"), "/initrd".into(), 0o644),
-            (
-                berth_tests::berth::busybox_archive(scratch.path()),
-                "/busybox.tar".into(),
-                0o644,
-            ),
-        ],
+        files: modules
+            .chain([
+                file("berth"),
+                file("berth-shim"),
+                file("berth-vmm"),
+                file("berth-guest"),
+                (stock_kernel(), "/vmlinuz".into(), 0o644),
+                (
+                    berth_tests::berth::busybox_archive(scratch.path()),
+                    "/busybox.tar".into(),
+                    0o644,
+                ),
+            ])
+            .collect(),
         modules: [MICROVM_MODULES, CONTAINER_MODULES].concat(),
         ..VmConfig::default()
     });
-    let mut run = |command: &str| {
-        let environment = "export BERTH_VM_KERNEL=/vmlinuz BERTH_VM_INITRAMFS=/initrd";
-        vm.run_for(&format!("{environment}; {command}"), Duration::from_secs(400))
-    };
+    let mut run = |command: &str| vm.run_for(command, Duration::from_secs(400));
     let _ = run("berth import /busybox.tar busybox").ok();
+    let refused = run("berth run --isolation vm --network none --rm busybox true 2>&1");
+    assert_eq!(refused.code, 125, "{}", refused.stdout);
+    assert!(
+        refused.stdout.contains("no kernel for microVMs"),
+        "{}",
+        refused.stdout
+    );
+    let add = format!("berth kernel add stock --kernel /vmlinuz --modules /lib/modules/{release}");
+    let _ = run(&format!("{add} && berth kernel default stock")).ok();
     let before = run(LOOK).ok();
     let berth_run = "berth run --isolation vm --network none";
 

@@ -3,10 +3,12 @@
 //! Found by whoever starts the container, for the shim runs from a sealed copy of itself and has no environment: it is told
 //! in three variables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{At, Error, Result};
+use crate::kernel::{Kernel, Kernels, guest_program};
+use crate::programs;
 
 /// Files of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,35 +26,23 @@ const KERNEL: &str = "BERTH_VM_KERNEL";
 const INITRAMFS: &str = "BERTH_VM_INITRAMFS";
 
 impl Programs {
-    /// `BERTH_VMM`, or the file `berth-vmm` beside the running program.
+    /// The default kernel of `root`, its initramfs for `berth-guest`, and `berth-vmm`; both programs are looked for beside the
+    /// running one, or where `BERTH_GUEST` and `BERTH_VMM` say. Blocks while an initramfs is made. The kernel is held
+    /// against removal as long as the second value lives.
     ///
     /// # Errors
     ///
-    /// When there is no such file.
-    pub(crate) fn monitor() -> Result<PathBuf> {
-        let path = match std::env::var_os(MONITOR) {
-            Some(path) => path.into(),
-            None => std::env::current_exe()
-                .at("read", "/proc/self/exe")?
-                .with_file_name("berth-vmm"),
+    /// Those of [`Kernels::default`] and [`Kernel::initramfs`]; when there is no `berth-vmm`.
+    pub(crate) fn find(root: &Path) -> Result<(Programs, Kernel)> {
+        let monitor = programs::beside(MONITOR, "berth-vmm").at("read", "/proc/self/exe")?;
+        std::fs::metadata(&monitor).at("find the microVM monitor", &monitor)?;
+        let kernel = Kernels::new(root).default()?;
+        let programs = Programs {
+            monitor,
+            kernel: kernel.image(),
+            initramfs: kernel.initramfs(&guest_program()?)?,
         };
-        std::fs::metadata(&path).at("find the microVM monitor", &path)?;
-        Ok(path)
-    }
-
-    /// All three.
-    pub(crate) fn find() -> Result<Programs> {
-        let told = |name: &'static str| {
-            std::env::var_os(name).map(PathBuf::from).ok_or(Error::Invalid {
-                what: "environment".into(),
-                why: format!("{name} is not set"),
-            })
-        };
-        Ok(Programs {
-            monitor: Programs::monitor()?,
-            kernel: told(KERNEL)?,
-            initramfs: told(INITRAMFS)?,
-        })
+        Ok((programs, kernel))
     }
 
     /// Tells a shim.
