@@ -80,7 +80,12 @@ impl VmmApi {
         );
         socket.write_all(request.as_bytes()).expect("it reads");
         let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("it answers");
+        let read = socket.read_to_string(&mut answer);
+        assert!(
+            read.is_ok(),
+            "it does not answer: {read:?}\n{}",
+            self.text("console")
+        );
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer of HTTP");
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
         let body = if body.is_empty() {

@@ -100,6 +100,7 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     listens(&vmm);
     vmm.type_at_console("echo cpus-$(nproc) disk-$(head -c 3 /dev/vda)\n");
     says(&vmm, "cpus-4 disk-ddd");
+    threads_are_confined(&vmm, "2");
     counts_what_happens(&vmm);
     changes_a_disk(&mut vmm);
     changes_a_network_card(&vmm);
@@ -116,6 +117,23 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     assert_eq!(vmm.wait(), 3, "{}", vmm.text("console"));
     assert!(!vmm.socket().exists());
     assert!(counted(&vmm, "/vcpu/exit_io_out") > before, "the end is counted");
+}
+
+/// Each thread has a filter, or none: `Seccomp` of proc_pid_status(5).
+fn threads_are_confined(vmm: &VmmApi, seccomp: &str) {
+    let tasks = format!("/proc/{}/task", vmm.process.id());
+    let mut threads = 0;
+    for task in std::fs::read_dir(tasks).expect("it runs") {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).expect("it runs");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("the kernel tells").trim_start_matches(':').trim()
+        };
+        let told = (field("NoNewPrivs"), field("Seccomp"));
+        assert_eq!(told, ("1", seccomp), "{status}");
+        threads += 1;
+    }
+    assert!(threads > 1, "a thread for each processor, and the event loop");
 }
 
 fn refuses_templates_the_host_cannot_do(vmm: &VmmApi) {
@@ -236,10 +254,14 @@ fn a_configuration_file_starts_what_the_api_then_governs() {
             "cpu-config": "/t/template.json", "logger": {{"level": "Debug"}}}}"#
     );
     std::fs::write("/t/file.json", config).unwrap();
-    let mut vmm = VmmApi::start(Path::new("/t/berth-vmm"), &["--config-file", "/t/file.json"]);
+    let mut vmm = VmmApi::start(
+        Path::new("/t/berth-vmm"),
+        &["--config-file", "/t/file.json", "--no-seccomp"],
+    );
     listens(&vmm);
     let (_, said) = vmm.ask("GET", "/vm/config", "");
     assert_eq!(said["cpu-config"]["cpuid_modifiers"][0]["leaf"], "0x1");
+    threads_are_confined(&vmm, "0");
     vmm.type_at_console(
         "echo has-$(grep -m 1 ^flags /proc/cpuinfo | grep -o -w -e ssse3 -e sse4_1 | tr '\\n' -)end\n",
     );

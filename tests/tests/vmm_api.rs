@@ -232,7 +232,6 @@ fn flags_that_ask_for_what_is_not_there_are_refused_by_name() {
     for flags in [
         &["--boot-timer"][..],
         &["--seccomp-filter", "/f"],
-        &["--no-seccomp"],
         &["--metadata", "/m"],
         &["--mmds-size-limit", "1"],
         &["--snapshot-version"],

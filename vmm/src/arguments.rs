@@ -6,6 +6,7 @@ use berth_vmm::Exit;
 use berth_vmm::api::BODY_MAX;
 use berth_vmm::config::{Level, Logger, Metrics};
 use berth_vmm::metrics::Started;
+use berth_vmm::seccomp::Seccomp;
 use clap::{CommandFactory, Parser};
 
 /// Runs one microVM
@@ -54,12 +55,13 @@ pub struct Arguments {
     /// Processor time spent by who started it, in microseconds; for the metrics
     #[arg(long, value_name = "US")]
     parent_cpu_time_us: Option<u64>,
+    /// Confine no thread to the system calls it needs
+    #[arg(long, conflicts_with = "seccomp_filter")]
+    no_seccomp: bool,
     #[arg(long, hide = true)]
     boot_timer: bool,
     #[arg(long, hide = true)]
     seccomp_filter: Option<PathBuf>,
-    #[arg(long, hide = true)]
-    no_seccomp: bool,
     #[arg(long, hide = true)]
     metadata: Option<PathBuf>,
     #[arg(long, hide = true)]
@@ -101,15 +103,17 @@ impl Arguments {
     fn check(self) -> Result<Arguments, clap::Error> {
         let mmds = "this monitor has no metadata service";
         let snapshots = "this monitor has no snapshots yet";
-        let filters = "this monitor has no seccomp filters yet";
         for (asked, flag, why) in [
             (
                 self.boot_timer,
                 "--boot-timer",
                 "this monitor has no device that a guest tells its start",
             ),
-            (self.seccomp_filter.is_some(), "--seccomp-filter", filters),
-            (self.no_seccomp, "--no-seccomp", filters),
+            (
+                self.seccomp_filter.is_some(),
+                "--seccomp-filter",
+                "this monitor has filters of its own, made for what its threads do",
+            ),
             (self.metadata.is_some(), "--metadata", mmds),
             (self.mmds_size_limit.is_some(), "--mmds-size-limit", mmds),
             (self.snapshot_version, "--snapshot-version", snapshots),
@@ -131,6 +135,15 @@ impl Arguments {
     /// Where the API is served.
     pub fn socket(&self) -> Option<&Path> {
         (!self.no_api).then_some(&self.api_sock)
+    }
+
+    /// Whether threads are confined.
+    pub fn seccomp(&self) -> Seccomp {
+        if self.no_seccomp {
+            Seccomp::Off
+        } else {
+            Seccomp::On
+        }
     }
 
     /// What is asked of the log, if anything is.

@@ -14,6 +14,8 @@ pub enum Exit {
     Crashed,
     /// The monitor failed while the guest ran, or before.
     Failed,
+    /// A thread of the monitor asked the kernel for something it never needs: the process ended there and then.
+    Forbidden,
     /// The configuration is refused.
     BadConfiguration,
     /// The command line is refused.
@@ -29,6 +31,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Reset => 3,
             Exit::Crashed => 4,
+            Exit::Forbidden => 148,
             Exit::BadConfiguration => 152,
             Exit::BadArguments => 153,
         }
@@ -52,6 +55,7 @@ mod tests {
             Exit::Reset,
             Exit::Crashed,
             Exit::Failed,
+            Exit::Forbidden,
             Exit::BadConfiguration,
             Exit::BadArguments,
         ];

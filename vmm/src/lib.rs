@@ -17,6 +17,7 @@ pub mod api;
 pub mod control;
 pub mod logger;
 pub mod metrics;
+pub mod seccomp;
 
 mod console;
 mod kvm;

@@ -31,12 +31,14 @@ fn main() -> ExitCode {
 }
 
 fn start(arguments: &Arguments) -> Result<Exit> {
+    let seccomp = arguments.seccomp();
+    seccomp.prepare()?;
     logger::start(&arguments.id);
     if let Some(settings) = arguments.logger() {
         logger::update(&settings)?;
     }
     let metrics = Arc::<Metrics>::default();
-    let mut controller = Controller::new(arguments.id.clone(), metrics.clone())?;
+    let mut controller = Controller::new(arguments.id.clone(), metrics.clone(), seccomp)?;
     if let Some(settings) = arguments.metrics() {
         controller.write_metrics(settings)?;
     }

@@ -1,6 +1,7 @@
 //! The virtual processors of a running machine: a thread each, which can be made to stand.
 //!
 //! ```text
+//! start:  threads, each with its filter ─► all stand at the gate ─► the event loop takes its filter ─► gate open
 //! pause:  gate closed ─► signal ─► KVM_RUN returns, or the exit it was in is finished ─► the thread stands at the gate
 //! resume: gate open ───► all go on where they were
 //! ```
@@ -19,6 +20,7 @@ use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::metrics::Metrics;
+use crate::seccomp::{Filter, Filters};
 use crate::vcpu;
 use crate::vm::Vm;
 
@@ -43,37 +45,33 @@ pub(crate) struct Processors {
 }
 
 impl Processors {
-    /// Lets them run. `ended` is written to when the machine has ended.
+    /// Lets them run, this thread and theirs confined by `filters` before the first does. `ended` is written to when the
+    /// machine has ended.
     ///
     /// # Errors
     ///
-    /// [`Error::Events`] when there are no more threads to be had; those that were started go on, and the machine is
-    /// expected to be given up.
-    pub(crate) fn start(vcpus: Vec<VcpuFd>, shared: Shared, ended: &EventFd) -> Result<Processors> {
-        let failed = |operation| move |source: io::Error| Error::Events { operation, source };
+    /// [`Error::Events`] when there are no more threads to be had, or one cannot be confined. Then none has run.
+    pub(crate) fn start(
+        vcpus: Vec<VcpuFd>,
+        shared: Shared,
+        ended: &EventFd,
+        filters: Filters,
+    ) -> Result<Processors> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|e| failed("handle the signal that pauses processors")(e.into()))?;
-        let shared = Arc::new(shared);
-        let gate = Arc::new(Gate::default());
-        let (sender, exits) = mpsc::channel();
-        let mut threads = Vec::with_capacity(vcpus.len());
-        for (id, vcpu) in vcpus.into_iter().enumerate() {
-            let (shared, gate, sender) = (shared.clone(), gate.clone(), sender.clone());
-            let ended = ended.try_clone().map_err(failed("share an event"))?;
-            let thread = std::thread::Builder::new()
-                .name(format!("vcpu {id}"))
-                .spawn(move || {
-                    let exit = vcpu::run(vcpu, &shared, &gate);
-                    // The first to end ends the machine; nobody listens to the others.
-                    let _ = sender.send(exit);
-                    // Fails only when it overflows, and then it has been told.
-                    let _ = ended.write(1);
-                    gate.leave();
-                })
-                .map_err(failed("start a processor's thread"))?;
-            threads.push(thread);
+        let Filters {
+            processor,
+            event_loop,
+        } = filters;
+        let gate = Arc::new(Gate::shut());
+        let begun = spawn(vcpus, shared, ended, &processor, &gate);
+        // Last: from then on this thread could make no other.
+        let begun = begun.and_then(|processors| event_loop.install().map(|()| processors));
+        if begun.is_err() {
+            gate.give_up();
         }
-        Ok(Processors { threads, gate, exits })
+        gate.open();
+        begun
     }
 
     /// How the machine ended, if it has.
@@ -102,6 +100,56 @@ impl Processors {
     }
 }
 
+fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Events { operation, source }
+}
+
+/// Makes the threads, which are confined and stand at the gate.
+fn spawn(
+    vcpus: Vec<VcpuFd>,
+    shared: Shared,
+    ended: &EventFd,
+    filter: &Filter,
+    gate: &Arc<Gate>,
+) -> Result<Processors> {
+    let shared = Arc::new(shared);
+    let (sender, exits) = mpsc::channel();
+    let (ready, confined) = mpsc::channel();
+    let mut threads = Vec::with_capacity(vcpus.len());
+    for (id, vcpu) in vcpus.into_iter().enumerate() {
+        let (shared, gate, sender) = (shared.clone(), gate.clone(), sender.clone());
+        let (filter, ready) = (filter.clone(), ready.clone());
+        let ended = ended.try_clone().map_err(failed("share an event"))?;
+        let thread = std::thread::Builder::new()
+            .name(format!("vcpu {id}"))
+            .spawn(move || {
+                // Whoever waits for it is there, or has given up.
+                let _ = ready.send(filter.install());
+                drop((filter, ready));
+                gate.stand();
+                if gate.is_given_up() {
+                    return;
+                }
+                let exit = vcpu::run(vcpu, &shared, &gate);
+                // The first to end ends the machine; nobody listens to the others.
+                let _ = sender.send(exit);
+                // Fails only when it overflows, and then it has been told.
+                let _ = ended.write(1);
+                gate.leave();
+            })
+            .map_err(failed("start a processor's thread"))?;
+        threads.push(thread);
+    }
+    for _ in &threads {
+        confined.recv().expect("each thread says how it went")?;
+    }
+    Ok(Processors {
+        threads,
+        gate: gate.clone(),
+        exits,
+    })
+}
+
 /// The signal's work is done when it interrupts a system call.
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
@@ -120,9 +168,28 @@ struct Count {
     standing: usize,
     /// Threads that have ended.
     gone: usize,
+    /// Nobody is to run any more.
+    given_up: bool,
 }
 
 impl Gate {
+    /// One that is closed before anybody comes.
+    fn shut() -> Gate {
+        Gate {
+            closed: AtomicBool::new(true),
+            ..Gate::default()
+        }
+    }
+
+    /// Who stands, or comes later, is to leave when the gate opens.
+    fn give_up(&self) {
+        self.count().given_up = true;
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.count().given_up
+    }
+
     /// Whether a processor is to finish what it does, and stand.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)

@@ -33,6 +33,7 @@ use crate::exit::Exit;
 use crate::logger;
 use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
+use crate::seccomp::Seccomp;
 use crate::socket_file::SocketFile;
 
 /// Obeys the API.
@@ -40,6 +41,7 @@ pub struct Controller {
     id: String,
     settings: Settings,
     status: Status,
+    seccomp: Seccomp,
     metrics: Arc<Metrics>,
     writer: metrics::Writer,
     running: Option<Running>,
@@ -84,12 +86,13 @@ struct Version {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Controller {
-    /// A microVM called `id` that is not started.
+    /// A microVM called `id` that is not started. Once it is, this thread and those of the processors are confined as
+    /// `seccomp` says.
     ///
     /// # Errors
     ///
     /// [`Error::Events`] when the process has no descriptor left.
-    pub fn new(id: String, metrics: Arc<Metrics>) -> Result<Controller> {
+    pub fn new(id: String, metrics: Arc<Metrics>, seccomp: Seccomp) -> Result<Controller> {
         let ending =
             EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(|source| Error::Events {
                 operation: "create an event",
@@ -99,6 +102,7 @@ impl Controller {
             id,
             settings: Settings::default(),
             status: Status::NotStarted,
+            seccomp,
             writer: metrics::Writer::new(metrics.clone()),
             metrics,
             running: None,
@@ -185,6 +189,7 @@ impl Controller {
     /// Builds the machine and lets it run. One that cannot be built leaves the configuration as it is, to be put right.
     fn start(&mut self) -> Result<()> {
         let config = self.settings.complete()?;
+        let filters = self.seccomp.filters()?;
         let Machine {
             vcpus,
             ports,
@@ -204,7 +209,7 @@ impl Controller {
             metrics: self.metrics.clone(),
             _vm: vm,
         };
-        let processors = Processors::start(vcpus, shared, &self.ending)?;
+        let processors = Processors::start(vcpus, shared, &self.ending, filters)?;
         self.running = Some(Running {
             processors,
             keyboard,
@@ -278,7 +283,7 @@ mod tests {
     }
 
     fn controller() -> Controller {
-        Controller::new("one".into(), Arc::default()).unwrap()
+        Controller::new("one".into(), Arc::default(), Seccomp::Off).unwrap()
     }
 
     #[test]

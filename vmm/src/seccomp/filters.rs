@@ -1,0 +1,301 @@
+//! What each kind of thread may ask of the kernel once the guest runs: tables, and their way into BPF.
+//!
+//! Arguments are looked at where a call does more than a thread needs. The kernel takes 32 bits of each of those named here, so
+//! that no more are compared.
+
+use std::collections::BTreeMap;
+
+use libc::{c_int, c_long};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use vmm_sys_util::ioctl::{_IOC_NONE, ioctl_expr};
+
+/// A system call that is allowed when all of its conditions hold. Several entries of one call are alternatives.
+pub(super) struct Allowed(c_long, &'static [Condition]);
+
+/// What an argument, counted from 0, must be.
+enum Condition {
+    /// One of these.
+    OneOf(u8, &'static [u32]),
+    /// These bits, of those in the mask.
+    Bits { argument: u8, mask: u32, value: u32 },
+    /// The number of this process.
+    ThisProcess(u8),
+}
+
+use Condition::{Bits, OneOf, ThisProcess};
+
+/// Of a constant that is a number of the kernel's interface: a pattern of 32 bits.
+const fn bits(number: c_int) -> u32 {
+    number.cast_unsigned()
+}
+
+/// Of an ioctl's number: 32 bits, too.
+#[allow(clippy::cast_possible_truncation)] // no ioctl has more
+const fn request(number: libc::c_ulong) -> u32 {
+    number as u32
+}
+
+const KVM_RUN: u32 = request(ioctl_expr(_IOC_NONE, kvm_bindings::KVMIO, 0x80, 0));
+/// Tells a guest that it stood.
+const KVM_KVMCLOCK_CTRL: u32 = request(ioctl_expr(_IOC_NONE, kvm_bindings::KVMIO, 0xad, 0));
+const TUNSETOFFLOAD: u32 = request(libc::TUNSETOFFLOAD);
+
+/// The signal that makes a processor stand: the C library's first of those that are free to use.
+pub(super) const KICK: u32 = 34;
+
+/// Memory for data alone. Nothing becomes executable, and no file is mapped.
+const PLAIN_MAP: &[Condition] = &[
+    NOT_EXECUTABLE,
+    Bits {
+        argument: 3,
+        mask: bits(libc::MAP_TYPE | libc::MAP_ANONYMOUS),
+        value: bits(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS),
+    },
+];
+const NOT_EXECUTABLE: Condition = Bits {
+    argument: 2,
+    mask: bits(libc::PROT_EXEC),
+    value: 0,
+};
+
+/// No lock that inherits priorities, and nothing moved between queues but by the C library's condition variables.
+const LOCKS: Condition = Bits {
+    argument: 1,
+    mask: !bits(libc::FUTEX_PRIVATE_FLAG),
+    value: bits(libc::FUTEX_WAIT),
+};
+const WAKES: Condition = Bits {
+    argument: 1,
+    mask: !bits(libc::FUTEX_PRIVATE_FLAG),
+    value: bits(libc::FUTEX_WAKE),
+};
+const TIMED_LOCKS: Condition = Bits {
+    argument: 1,
+    mask: !bits(libc::FUTEX_PRIVATE_FLAG),
+    value: bits(libc::FUTEX_WAIT_BITSET),
+};
+
+const fn makes_no_file(flags: u8) -> Condition {
+    Bits {
+        argument: flags,
+        mask: bits(libc::O_CREAT | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY),
+        value: 0,
+    }
+}
+
+/// Every thread: memory, locks, the clock, what it says, its signals and its end.
+const ALL: &[Allowed] = &[
+    Allowed(libc::SYS_brk, &[]),
+    Allowed(libc::SYS_mmap, PLAIN_MAP),
+    Allowed(libc::SYS_mprotect, &[NOT_EXECUTABLE]),
+    Allowed(libc::SYS_mremap, &[]),
+    Allowed(libc::SYS_munmap, &[]),
+    // The stack of a thread that ends, and the guest's memory that a balloon takes.
+    Allowed(libc::SYS_madvise, &[OneOf(2, &[bits(libc::MADV_DONTNEED)])]),
+    Allowed(libc::SYS_futex, &[LOCKS]),
+    Allowed(libc::SYS_futex, &[WAKES]),
+    Allowed(libc::SYS_futex, &[TIMED_LOCKS]),
+    Allowed(libc::SYS_sched_yield, &[]),
+    // Without a system call where the host's clock allows it.
+    Allowed(libc::SYS_clock_gettime, &[]),
+    // The console's output, the log, events.
+    Allowed(libc::SYS_write, &[]),
+    Allowed(libc::SYS_writev, &[]),
+    Allowed(libc::SYS_close, &[]),
+    // The standard library's look, in a build for debugging, at what it closes.
+    Allowed(libc::SYS_fcntl, &[OneOf(1, &[bits(libc::F_GETFD)])]),
+    // A driver that starts or resets its network card.
+    Allowed(libc::SYS_ioctl, &[OneOf(1, &[TUNSETOFFLOAD])]),
+    Allowed(libc::SYS_rt_sigreturn, &[]),
+    Allowed(libc::SYS_rt_sigprocmask, &[]),
+    // After SIGSTOP and SIGCONT.
+    Allowed(libc::SYS_restart_syscall, &[]),
+    // What the standard library's handler of stack overflows does with a fault that is none: let it end the process.
+    Allowed(
+        libc::SYS_rt_sigaction,
+        &[OneOf(0, &[bits(libc::SIGSEGV), bits(libc::SIGBUS)])],
+    ),
+    Allowed(libc::SYS_sigaltstack, &[]),
+    // A panic's end.
+    Allowed(libc::SYS_getpid, &[]),
+    Allowed(libc::SYS_gettid, &[]),
+    Allowed(
+        libc::SYS_tgkill,
+        &[ThisProcess(0), OneOf(2, &[bits(libc::SIGABRT)])],
+    ),
+    Allowed(libc::SYS_exit, &[]),
+    Allowed(libc::SYS_exit_group, &[]),
+];
+
+/// A virtual processor's thread. It opens nothing, reads nothing, and reaches nobody.
+pub(super) const PROCESSOR: &[&[Allowed]] = &[
+    ALL,
+    &[Allowed(
+        libc::SYS_ioctl,
+        &[OneOf(1, &[KVM_RUN, KVM_KVMCLOCK_CTRL])],
+    )],
+];
+
+/// The thread of the event loop, with the API and the devices.
+pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
+    ALL,
+    &[
+        // The loop is made after a machine that a configuration file describes.
+        Allowed(libc::SYS_epoll_create1, &[]),
+        Allowed(libc::SYS_timerfd_create, &[]),
+        Allowed(libc::SYS_epoll_ctl, &[]),
+        Allowed(libc::SYS_epoll_wait, &[]),
+        Allowed(libc::SYS_epoll_pwait, &[]),
+        Allowed(libc::SYS_ppoll, &[]),
+        Allowed(libc::SYS_timerfd_settime, &[]),
+        Allowed(libc::SYS_read, &[]),
+        // The console's input is kept.
+        Allowed(libc::SYS_fcntl, &[OneOf(1, &[bits(libc::F_DUPFD_CLOEXEC)])]),
+        Allowed(
+            libc::SYS_ioctl,
+            &[OneOf(
+                1,
+                &[
+                    // A terminal that passes every key on.
+                    request(libc::TCGETS),
+                    request(libc::TCSETS),
+                    request(libc::TCGETS2),
+                    request(libc::TCSETS2),
+                    // A client that is not waited for.
+                    request(libc::FIONBIO),
+                ],
+            )],
+        ),
+        // Processors that are to stand.
+        Allowed(libc::SYS_tgkill, &[ThisProcess(0), OneOf(2, &[KICK])]),
+        // Frames, sectors, random numbers.
+        Allowed(libc::SYS_readv, &[]),
+        Allowed(libc::SYS_preadv, &[]),
+        Allowed(libc::SYS_pwritev, &[]),
+        Allowed(libc::SYS_fdatasync, &[]),
+        Allowed(
+            libc::SYS_fallocate,
+            &[OneOf(
+                1,
+                &[
+                    bits(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
+                    bits(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE),
+                ],
+            )],
+        ),
+        Allowed(libc::SYS_getrandom, &[]),
+        // Another file for a disk, /dev/null. The first is what old C libraries and rustix still use.
+        Allowed(libc::SYS_open, &[makes_no_file(1)]),
+        Allowed(libc::SYS_openat, &[makes_no_file(2)]),
+        Allowed(libc::SYS_lseek, &[]),
+        Allowed(libc::SYS_statx, &[]),
+        // The names of our sockets, at the end.
+        Allowed(libc::SYS_unlink, &[]),
+        // Clients of the API, and of vsock. What this process listens on it does already.
+        Allowed(libc::SYS_accept4, &[]),
+        Allowed(
+            libc::SYS_socket,
+            &[
+                OneOf(0, &[bits(libc::AF_UNIX)]),
+                Bits {
+                    argument: 1,
+                    mask: !bits(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK),
+                    value: bits(libc::SOCK_STREAM),
+                },
+            ],
+        ),
+        Allowed(libc::SYS_connect, &[]),
+        Allowed(libc::SYS_recvfrom, &[]),
+        Allowed(libc::SYS_sendto, &[]),
+        Allowed(libc::SYS_shutdown, &[]),
+    ],
+];
+
+/// The program for a thread that may do what is in these tables. Anything else raises `SIGSYS`; another processor mode's
+/// system calls kill the process.
+pub(super) fn compile(tables: &[&[Allowed]]) -> Result<BpfProgram, BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
+    for Allowed(number, conditions) in tables.iter().copied().flatten() {
+        let alternatives = rules.entry(*number).or_default();
+        for conditions in alternatives_of(conditions)? {
+            if !conditions.is_empty() {
+                alternatives.push(SeccompRule::new(conditions)?);
+            }
+        }
+    }
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Trap,
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?
+    .try_into()
+}
+
+/// BPF compares with one number at a time: a call that may have one of several is as many rules.
+fn alternatives_of(conditions: &[Condition]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
+    let mut all = vec![Vec::new()];
+    for condition in conditions {
+        let tests = match *condition {
+            OneOf(argument, values) => values
+                .iter()
+                .map(|value| test(argument, SeccompCmpOp::Eq, *value))
+                .collect::<Result<Vec<_>, _>>()?,
+            Bits {
+                argument,
+                mask,
+                value,
+            } => vec![test(argument, SeccompCmpOp::MaskedEq(mask.into()), value)?],
+            ThisProcess(argument) => vec![test(argument, SeccompCmpOp::Eq, std::process::id())?],
+        };
+        all = all
+            .iter()
+            .flat_map(|before| {
+                tests
+                    .iter()
+                    .map(|test| [&before[..], std::slice::from_ref(test)].concat())
+            })
+            .collect();
+    }
+    Ok(all)
+}
+
+fn test(argument: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompCondition, BackendError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel's limit (`BPF_MAXINSNS`).
+    const INSTRUCTIONS_MAX: usize = 4096;
+
+    #[test]
+    fn tables_become_programs_the_kernel_takes() {
+        for tables in [PROCESSOR, EVENT_LOOP] {
+            let length = compile(tables).unwrap().len();
+            assert!((10..INSTRUCTIONS_MAX).contains(&length), "{length}");
+        }
+    }
+
+    /// An entry without conditions makes the conditions of another of the same call pointless, whatever the order.
+    #[test]
+    fn no_entry_undoes_another() {
+        for tables in [PROCESSOR, EVENT_LOOP] {
+            let entries: Vec<&Allowed> = tables.iter().copied().flatten().collect();
+            for Allowed(number, conditions) in &entries {
+                let same = entries.iter().filter(|other| other.0 == *number).count();
+                assert!(same == 1 || !conditions.is_empty(), "system call {number}");
+            }
+        }
+    }
+
+    #[test]
+    fn processors_are_made_to_stand_by_the_signal_in_the_table() {
+        assert_eq!(u32::try_from(vmm_sys_util::signal::SIGRTMIN()), Ok(KICK));
+    }
+}
