@@ -52,7 +52,16 @@ fn steps(start: &mut Start<'_>, channel: &Channel) -> Result<std::convert::Infal
     // CVE-2025-52881).
     let proc = Proc::open()?;
     if start.indirect {
-        let cgroup = start.entry.clone_into();
+        // Who has joined a user namespace may not be let into a cgroup of the host's any more: its sibling is born in ours.
+        let cgroup = if spec.namespaces.joins(Ns::User) {
+            start
+                .entry
+                .enter_unified()
+                .step("enter", "the container's cgroup")?;
+            None
+        } else {
+            start.entry.clone_into()
+        };
         let offsets = &spec.time_offsets;
         join::through_intermediate(channel, start.targets, start.flags, &proc, offsets, cgroup)?;
     } else {
