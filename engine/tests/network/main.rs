@@ -4,8 +4,6 @@
 
 mod crash;
 mod dns;
-mod guest;
-mod guests;
 mod host;
 mod isolation;
 mod lifecycle;

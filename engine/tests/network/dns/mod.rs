@@ -4,7 +4,6 @@
 
 mod asker;
 mod forward;
-mod guests;
 mod hostile;
 mod limits;
 mod names;
