@@ -55,8 +55,8 @@ impl Microvms {
     }
 
     /// Runs a microVM with a configuration file, types `typed` (as `printf` reads it) once its shell is there, and waits for
-    /// its end. What a person types before that is the serial driver's to lose. The output is the console's and the
-    /// monitor's, the status the monitor's.
+    /// its end. What a person types before that is the serial driver's to lose, what is typed to a monitor that has ended
+    /// goes nowhere. The output is the console's and the monitor's, the status the monitor's.
     pub fn run(&mut self, config: &str, typed: &str) -> Output {
         self.vm.run_for(
             &format!(
@@ -64,7 +64,7 @@ impl Microvms {
                  timeout 170 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
                  exec 3>/t/in
                  while kill -0 $pid 2>/dev/null && ! grep -q guest-is-up /t/out; do sleep 0.1; done
-                 sleep 1; printf '{typed}' >&3
+                 trap '' PIPE; sleep 1; printf '{typed}' >&3
                  wait $pid; code=$?; exec 3>&-; cat /t/out; exit $code"
             ),
             Duration::from_secs(300),

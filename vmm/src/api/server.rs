@@ -98,11 +98,16 @@ impl Server {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(self.fail(e)),
         }
+        let mut comes = false;
         for event in events {
             match event.data.u64() {
-                LISTENER => self.accept(),
+                LISTENER => comes = true,
                 token => self.talk(token, handle),
             }
+        }
+        // Last, whatever the kernel's order: those who have gone make room for those who come.
+        if comes {
+            self.accept();
         }
         Ok(())
     }
@@ -346,6 +351,23 @@ mod tests {
                 .ask(&mut fixture.client(), GET)
                 .starts_with("HTTP/1.1 200 ")
         );
+    }
+
+    #[test]
+    fn those_who_have_gone_make_room_for_those_who_come() {
+        let mut fixture = Fixture::new();
+        let mut handle = |_: &Request| Response::json(&0);
+        let clients: Vec<UnixStream> = (0..CLIENTS_MAX).map(|_| fixture.client()).collect();
+        // Once: the kernel looks at the listener first when it is next asked, as it does not know yet that it is served.
+        fixture.server.on_event(&mut handle).unwrap();
+        drop(clients);
+        let mut client = fixture.client();
+        client.write_all(GET.as_bytes()).unwrap();
+        fixture.server.on_event(&mut handle).unwrap();
+        fixture.serve();
+        let mut answer = [0; 13];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 200 ");
     }
 
     #[test]
