@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::path::Path;
 
 use berth_images::registry::Error as Registry;
 
@@ -124,6 +125,9 @@ fn networks(error: &network::Error) -> Option<String> {
             "the kernel needs nf_tables with nft_nat, nft_masq, nft_fib and nf_tables_bridge".into()
         }
         E::Link { source, .. } if unknown_to_kernel(source) => "the kernel needs bridge and veth".into(),
+        E::File { path, .. } if path == Path::new(berth_sys::tap::DEVICE) => {
+            "a microVM's network needs the kernel's tun: `modprobe tun`".into()
+        }
         _ => return None,
     })
 }

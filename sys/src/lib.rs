@@ -7,7 +7,7 @@
 //! * [`fdpass`]: descriptors over Unix sockets; [`fds`]: `close_range(2)` before foreign code
 //! * [`reexec`]: the guard against CVE-2019-5736; [`pty`]: terminals
 //! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor; [`namespace`]: their kinds
-//! * [`bpf`]: device filters of v2 cgroups
+//! * [`bpf`]: device filters of v2 cgroups; [`tap`]: Ethernet links that end in a descriptor
 //! * [`netlink`], [`vsock`]: sockets that std has no type for; [`random`]: seeding the kernel's generator
 //! * [`credentials`]: ids, groups, capabilities, keyring, personality, priorities
 
@@ -27,5 +27,6 @@ pub mod readiness;
 pub mod reexec;
 pub mod seccomp;
 pub mod signals;
+pub mod tap;
 pub mod vsock;
 pub mod working_directory;

@@ -6,7 +6,7 @@ use super::error::{Error, Result};
 use super::lock::Lock;
 use super::model::{EndpointStatus, Network, Paths, PortMapping, Protocol};
 use super::nft::{Batch, Change, Nft};
-use super::record::Record;
+use super::record::{NameServer, Record};
 use super::{firewall, store};
 
 /// Puts a container into the sets, in one transaction. That the tables are there is found out by trying.
@@ -33,6 +33,7 @@ pub(super) fn admit(
         if let Some(primary) = record.primary() {
             firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
         }
+        firewall::name_server(&mut batch, Change::Add, endpoints, record.name_server());
         batch
     };
     // A refused transaction costs the kernel a grace period, a question does not.
@@ -47,17 +48,24 @@ pub(super) fn admit(
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {
             rebuild_between(paths, &mut nft, shared)?
         }
-        // A published port of a container whose record is lost; the reservation proves that nobody has the port now.
+        // Published ports or the name server of a container whose record is lost; the reservations and the lease prove that
+        // nobody has them now.
         Err(Error::Nft { source, .. })
             if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
         {
             retract_ports(&mut nft, &record.ports)?;
+            retract_name_server(&mut nft, endpoints, record.name_server())?;
             nft.commit(fill(), "admit a container")?;
             shared
         }
         Err(error) => return Err(error),
     };
     forget(&mut nft, &record.ports)?;
+    if record.name_server().is_some() {
+        endpoints
+            .iter()
+            .try_for_each(|endpoint| nft.forget_questions(endpoint.ip))?;
+    }
     Ok(shared)
 }
 
@@ -95,6 +103,8 @@ fn rebuild(paths: &Paths, nft: &mut Nft) -> Result<()> {
         if let Some(primary) = record.primary() {
             firewall::ports(&mut batch, Change::Add, &record.ports, primary.ip);
         }
+        let endpoints: Vec<&EndpointStatus> = record.endpoints.iter().collect();
+        firewall::name_server(&mut batch, Change::Add, &endpoints, record.name_server());
     }
     for (_, record) in Record::released(paths) {
         for endpoint in &record.endpoints {
@@ -159,14 +169,33 @@ fn retract_ports(nft: &mut Nft, ports: &[PortMapping]) -> Result<()> {
     Ok(())
 }
 
-/// Takes away what containers may send, and their ports: at once, or one by one when a part is gone already. Their links
-/// stay guarded as long as they are there.
-pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[PortMapping]) -> Result<()> {
+fn retract_name_server(
+    nft: &mut Nft,
+    endpoints: &[&EndpointStatus],
+    server: Option<NameServer>,
+) -> Result<()> {
+    for endpoint in endpoints {
+        let mut batch = Batch::new();
+        firewall::name_server(&mut batch, Change::Remove, &[endpoint], server);
+        nft_ignore_missing(nft.commit(batch, "retract a name server"))?;
+    }
+    Ok(())
+}
+
+/// Takes away what a container may send, its ports and its name server: at once, or one by one when a part is gone
+/// already. Its links stay guarded as long as they are there.
+pub(super) fn retract(
+    nft: &mut Nft,
+    endpoints: &[&EndpointStatus],
+    ports: &[PortMapping],
+    server: Option<NameServer>,
+) -> Result<()> {
     let mut batch = Batch::new();
     endpoints
         .iter()
         .for_each(|endpoint| firewall::source(&mut batch, Change::Remove, endpoint));
     firewall::ports(&mut batch, Change::Remove, ports, Ipv4Addr::UNSPECIFIED);
+    firewall::name_server(&mut batch, Change::Remove, endpoints, server);
     match nft.commit(batch, "retract a container") {
         Err(Error::Nft { source, .. }) if source.raw_os_error() == Some(libc::ENOENT) => {}
         Ok(()) => return forget(nft, ports),
@@ -178,5 +207,6 @@ pub(super) fn retract(nft: &mut Nft, endpoints: &[&EndpointStatus], ports: &[Por
         nft_ignore_missing(nft.commit(batch, "retract a container"))?;
     }
     retract_ports(nft, ports)?;
+    retract_name_server(nft, endpoints, server)?;
     forget(nft, ports)
 }

@@ -14,25 +14,41 @@ use super::error::{Error, Result};
 use super::lease::Leases;
 use super::link::Links;
 use super::lock::Lock;
-use super::model::{AttachRequest, Endpoint, EndpointStatus, Mac, NetnsSource, Network, Paths, PortMapping};
+use super::model::{AttachRequest, Endpoint, EndpointStatus, FarEnd, Mac, Network, Paths, PortMapping};
 use super::netns::Visit;
-use super::record::Record;
-use super::{names, port, store};
+use super::record::{Inside, Record};
+use super::{dns, files, names, port, store};
 
 /// A joined container. Dropping it gives up the port reservations, and the namespace unless a process is in it by then;
 /// [`detach()`] undoes the rest.
 #[derive(Debug)]
 pub struct Attachment {
-    /// Where the namespace can be entered.
-    pub netns: PathBuf,
+    /// Where the namespace can be entered; a microVM has none.
+    pub netns: Option<PathBuf>,
     /// One for each network asked for, in that order.
     pub endpoints: Vec<EndpointStatus>,
     /// Published ports, with the host ports the kernel chose.
     pub ports: Vec<PortMapping>,
     /// Bound sockets that keep the host ports ours; the shim holds them as long as the container is attached.
     pub reservations: Vec<OwnedFd>,
+    /// Of a microVM with networks: where its questions arrive, for [`dns::Responder::of_guest`].
+    pub name_server: Option<dns::Sockets>,
     /// What `netns` leads to, when we made it.
     _namespace: Option<OwnedFd>,
+}
+
+impl Attachment {
+    /// Whom the container asks for names; `None` on no network.
+    #[must_use]
+    pub fn name_server_address(&self) -> Option<Ipv4Addr> {
+        let gateway = files::host_gateway(&self.endpoints)?;
+        // Nobody but the guest itself answers at the guest's 127.0.0.11.
+        Some(if self.netns.is_some() {
+            dns::ADDRESS
+        } else {
+            gateway
+        })
+    }
 }
 
 /// Joins a container to its networks. On failure nothing is left behind. Blocking; a few milliseconds.
@@ -59,15 +75,29 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
             "publishing ports of a container without a network that leads outside".into(),
         ));
     }
-    let (netns, own_netns) = match &request.netns {
-        NetnsSource::Create => (paths.netns(id), true),
-        NetnsSource::Path(path) => (path.clone(), false),
+    let mut name_server = None;
+    let inside = match &request.far_end {
+        FarEnd::NewNamespace => Inside::Namespace {
+            path: paths.netns(id),
+            is_own: true,
+        },
+        FarEnd::Namespace(path) => Inside::Namespace {
+            path: path.clone(),
+            is_own: false,
+        },
+        FarEnd::MicroVm => {
+            if !networks.is_empty() {
+                name_server = Some(dns::Sockets::open()?);
+            }
+            Inside::MicroVm {
+                name_server: name_server.as_ref().map(dns::Sockets::ports),
+            }
+        }
     };
     let mut record = Record {
         container_id: id.clone(),
         name: request.name.clone(),
-        netns,
-        own_netns,
+        inside,
         endpoints: Vec::with_capacity(networks.len()),
         ports,
         dns: request.dns.clone(),
@@ -81,10 +111,11 @@ pub fn attach(paths: &Paths, request: &AttachRequest) -> Result<Attachment> {
         other => other?,
     };
     Ok(Attachment {
-        netns: record.netns,
+        netns: record.namespace().map(Path::to_owned),
         endpoints: record.endpoints,
         ports: record.ports,
         reservations,
+        name_server,
         _namespace: namespace,
     })
 }
@@ -172,14 +203,14 @@ pub(super) fn place(
         gateway: network.gateway,
         mac: endpoint.mac.unwrap_or_else(|| Mac::of(ip)),
         ifname: format!("eth{index}"),
-        veth: veth_name(id, &network.id),
+        link: link_name(id, &network.id),
         internal: network.internal,
         names,
     }
 }
 
 /// At most 15 bytes, the same for a container on a network each time: FNV-1a of both ids.
-pub(super) fn veth_name(container: &str, network: &str) -> String {
+pub(super) fn link_name(container: &str, network: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in container.bytes().chain(network.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -216,7 +247,7 @@ fn sysctl(path: &Path, value: &str) -> Result<()> {
     fs::write(path, value).map_err(Error::file("set", path))
 }
 
-/// Everything that follows the record: namespace, links, addresses, rules, names.
+/// Everything that follows the record: links, rules, names. What it returns keeps a namespace that was made.
 fn build(
     paths: &Paths,
     networks: &[Network],
@@ -224,27 +255,15 @@ fn build(
     host: &mut Links,
     shared: Lock,
 ) -> Result<Option<OwnedFd>> {
-    let (mut inside, namespace) = {
-        let (_visit, namespace) = if record.own_netns {
-            let (visit, namespace) = Visit::create(&record.netns)?;
-            (visit, Some(namespace))
-        } else {
-            (Visit::enter(&record.netns)?, None)
-        };
-        (Links::open()?, namespace)
+    let namespace = match &record.inside {
+        Inside::Namespace { path, is_own } => furnish(record, host, path, *is_own)?,
+        Inside::MicroVm { .. } => {
+            for endpoint in &record.endpoints {
+                plug(host, endpoint, None)?;
+            }
+            None
+        }
     };
-    let netns = File::open(&record.netns).map_err(|source| Error::Netns {
-        operation: "open",
-        path: record.netns.clone(),
-        source,
-    })?;
-    for endpoint in &record.endpoints {
-        plug(host, endpoint, &netns)?;
-    }
-    inside.configure(
-        &record.endpoints,
-        record.primary().map(|endpoint| endpoint.gateway),
-    )?;
     let endpoints: Vec<&EndpointStatus> = record.endpoints.iter().collect();
     let shared = admit(paths, networks, &endpoints, record, shared)?;
     for endpoint in &record.endpoints {
@@ -254,15 +273,47 @@ fn build(
     Ok(namespace)
 }
 
-/// Creates the veth; one left by a lost record has the same name and goes first.
-pub(super) fn plug(host: &mut Links, endpoint: &EndpointStatus, netns: &File) -> Result<()> {
+/// A namespace with its links, addresses and routes. What it returns keeps one that was made.
+fn furnish(record: &Record, host: &mut Links, path: &Path, is_own: bool) -> Result<Option<OwnedFd>> {
+    let (mut inside, namespace) = {
+        let (_visit, namespace) = if is_own {
+            let (visit, namespace) = Visit::create(path)?;
+            (visit, Some(namespace))
+        } else {
+            (Visit::enter(path)?, None)
+        };
+        (Links::open()?, namespace)
+    };
+    let netns = File::open(path).map_err(|source| Error::Netns {
+        operation: "open",
+        path: path.into(),
+        source,
+    })?;
+    for endpoint in &record.endpoints {
+        plug(host, endpoint, Some(&netns))?;
+    }
+    inside.configure(
+        &record.endpoints,
+        record.primary().map(|endpoint| endpoint.gateway),
+    )?;
+    Ok(namespace)
+}
+
+/// Creates the link: a veth into `netns`, or a TAP. One left by a lost record has the same name and goes first.
+pub(super) fn plug(host: &mut Links, endpoint: &EndpointStatus, netns: Option<&File>) -> Result<()> {
     let bridge = host
         .index(&endpoint.bridge)?
         .ok_or_else(|| Error::NotFound(endpoint.network.clone()))?;
-    match host.create_veth(endpoint, bridge, netns.as_fd()) {
-        Err(Error::Link { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {
-            host.delete(&endpoint.veth)?;
-            host.create_veth(endpoint, bridge, netns.as_fd())
+    let create = |host: &mut Links| match netns {
+        Some(netns) => host.create_veth(endpoint, bridge, netns.as_fd()),
+        None => host.create_tap(endpoint, bridge),
+    };
+    match create(host) {
+        Err(Error::Link { source, .. })
+            if matches!(source.raw_os_error(), Some(libc::EEXIST | libc::EBUSY)) =>
+        {
+            host.delete(&endpoint.link)?;
+            create(host)
         }
         other => other,
     }

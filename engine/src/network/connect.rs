@@ -1,6 +1,7 @@
 //! Changes to a container that is attached: one more network, one less, another name.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::admit::{admit, retract};
@@ -23,6 +24,15 @@ fn attached(paths: &Paths, container_id: &str, network: &str) -> Result<Record> 
     })
 }
 
+/// What a container's links lead into. A microVM has the network cards it booted with.
+fn namespace(record: &Record) -> Result<PathBuf> {
+    record.namespace().map(Path::to_owned).ok_or_else(|| {
+        Error::Unsupported(
+            "changing the networks of a microVM that runs: it keeps those it started with".into(),
+        )
+    })
+}
+
 /// Joins a running, attached container to one more network.
 pub fn connect(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<EndpointStatus> {
     match join(paths, container_id, endpoint) {
@@ -42,6 +52,7 @@ fn join(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<Endpoi
         .try_for_each(|alias| names::validate(alias))?;
     let network = store::find(paths, &endpoint.network)?;
     let mut record = attached(paths, container_id, &network.name)?;
+    let namespace = namespace(&record)?;
     if record.endpoints.iter().any(|other| other.network == network.name) {
         return Err(Error::Attached {
             container: container_id.to_owned(),
@@ -65,11 +76,11 @@ fn join(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<Endpoi
         ensure_bridge(&mut host, &network)?;
         drop(leases);
         let mut inside = {
-            let _visit = Visit::enter(&record.netns)?;
+            let _visit = Visit::enter(&namespace)?;
             Links::open()?
         };
-        let netns = File::open(&record.netns).map_err(Error::file("open", &record.netns))?;
-        plug(&mut host, &status, &netns)?;
+        let netns = File::open(&namespace).map_err(Error::file("open", &namespace))?;
+        plug(&mut host, &status, Some(&netns))?;
         inside.configure(
             std::slice::from_ref(&status),
             first_way_out.then_some(network.gateway),
@@ -92,6 +103,7 @@ pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()
         network
     };
     let mut record = attached(paths, container_id, network)?;
+    let namespace = namespace(&record)?;
     let Some(at) = record
         .endpoints
         .iter()
@@ -107,7 +119,8 @@ pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()
     let gone = record.endpoints[at].clone();
     let is_primary = was_primary == Some(gone.ip);
     let mut nft = Nft::open()?;
-    retract(&mut nft, &[&gone], if is_primary { &record.ports } else { &[] })?;
+    let ports = if is_primary { &record.ports[..] } else { &[] };
+    retract(&mut nft, &[&gone], ports, None)?;
     forget_names(paths, &[&gone]);
     unplug(&mut nft, &[&gone])?;
     lease::release(paths, network, gone.ip, container_id)?;
@@ -116,7 +129,7 @@ pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()
     if let (true, Some(next)) = (is_primary, record.primary()) {
         // The default route went with its link; ports follow it to the next network.
         let mut inside = {
-            let _visit = Visit::enter(&record.netns)?;
+            let _visit = Visit::enter(&namespace)?;
             Links::open()?
         };
         inside.set_default_route(next.gateway)?;

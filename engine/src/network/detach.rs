@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! release: rules and names out ─► namespace let go ─► record moved aside       at once; the container is gone for others
-//! settle:  veths ─► last rules ─► leases ─► idle bridges and tables ─► record    waits for the kernel's grace periods
+//! settle:  links ─► last rules ─► leases ─► idle bridges and tables ─► record    waits for the kernel's grace periods
 //! ```
 //!
 //! Between the two the kernel takes the namespace and its links down by itself. The address stays leased and the bridge's
@@ -12,14 +12,14 @@
 use std::time::{Duration, SystemTime};
 
 use super::admit::{nft_ignore_missing, retract};
-use super::attach::veth_name;
+use super::attach::link_name;
 use super::error::{Error, Result};
 use super::lease;
 use super::link::Links;
 use super::lock::Lock;
 use super::model::{EndpointStatus, Network, Paths};
 use super::nft::{Batch, Change, Nft};
-use super::record::{self, Record};
+use super::record::{self, Inside, Record};
 use super::{firewall, names, netns, store};
 
 /// What [`release`] leaves open. Dropping it blocks until the kernel is done with the transaction that took the
@@ -52,12 +52,12 @@ pub fn release(paths: &Paths, container_id: &str) -> Result<Released> {
     if !record.endpoints.is_empty() {
         let endpoints: Vec<&EndpointStatus> = record.endpoints.iter().collect();
         let mut nft = Nft::open()?;
-        retract(&mut nft, &endpoints, &record.ports)?;
+        retract(&mut nft, &endpoints, &record.ports, record.name_server())?;
         open = Some(nft);
         forget_names(paths, &endpoints);
     }
-    if record.own_netns {
-        netns::remove(&record.netns)?;
+    if let Inside::Namespace { path, is_own: true } = &record.inside {
+        netns::remove(path)?;
     }
     record.release(paths)?;
     drop(shared);
@@ -133,7 +133,7 @@ pub(super) fn unplug(nft: &mut Nft, endpoints: &[&EndpointStatus]) -> Result<()>
     let mut host = Links::open()?;
     let mut batch = Batch::new();
     for endpoint in endpoints {
-        host.delete(&endpoint.veth)?;
+        host.delete(&endpoint.link)?;
         firewall::guard(&mut batch, Change::Remove, endpoint);
     }
     match nft.commit(batch, "let go of links") {
@@ -174,7 +174,7 @@ fn detach_unrecorded(paths: &Paths, container_id: &str) -> Result<()> {
     }
     let mut host = Links::open()?;
     for network in store::Networks::open(paths)?.list()? {
-        host.delete(&veth_name(container_id, &network.id))?;
+        host.delete(&link_name(container_id, &network.id))?;
         close_if_idle(paths, &network.name)?;
     }
     Ok(())

@@ -173,6 +173,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The sockets of a container's name server.
+    #[error("cannot open a name server at 127.0.0.11")]
+    NameServer(#[source] io::Error),
     /// A netlink request about links, addresses or routes.
     #[error("cannot {operation} {object}")]
     Link {

@@ -12,9 +12,6 @@ use super::error::{Error, Result};
 use super::model::{DnsOptions, EndpointStatus, HostTarget};
 use super::resolv_conf::{self, ResolvConf};
 
-/// Where the name server of a container listens, in its own namespace.
-pub const NAME_SERVER: &str = "127.0.0.11";
-
 const HOSTS: &str = "/etc/hosts";
 /// What every `/etc/hosts` begins with.
 const LOOPBACK: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
@@ -89,14 +86,13 @@ fn line(text: &mut String, address: &str, names: &str) {
     writeln!(text, "{address}\t{names}").expect("writing to a string does not fail");
 }
 
-/// `/etc/resolv.conf` of a container with networks or none: our name server where there is one to ask, the host's
-/// resolvers otherwise.
+/// `/etc/resolv.conf` of a container with networks or none: its name server, or where there is none the host's resolvers.
 ///
 /// # Errors
 /// [`Error::File`] when the host's cannot be read; a host without one has no resolvers to give.
-pub fn resolv_conf(endpoints: &[EndpointStatus], dns: &DnsOptions) -> Result<String> {
+pub fn resolv_conf(name_server: Option<Ipv4Addr>, dns: &DnsOptions) -> Result<String> {
     let host = ResolvConf::of_host()?.behind_stub()?;
-    Ok(compose(host, !endpoints.is_empty(), dns))
+    Ok(compose(host, name_server, dns))
 }
 
 /// `/etc/resolv.conf` of a container with the host's network: the host's to the byte, unless a flag says otherwise.
@@ -106,13 +102,13 @@ pub fn resolv_conf(endpoints: &[EndpointStatus], dns: &DnsOptions) -> Result<Str
 pub fn resolv_conf_of_host(dns: &DnsOptions) -> Result<Vec<u8>> {
     let is_asked_for = !(dns.servers.is_empty() && dns.search.is_empty() && dns.options.is_empty());
     if is_asked_for {
-        return Ok(compose(ResolvConf::of_host()?, false, dns).into_bytes());
+        return Ok(compose(ResolvConf::of_host()?, None, dns).into_bytes());
     }
     Ok(read(resolv_conf::PATH)?.unwrap_or_default())
 }
 
-/// The host's with the flags over it, `is_served` when a name server of ours answers.
-fn compose(host: ResolvConf, is_served: bool, dns: &DnsOptions) -> String {
+/// The host's with the flags over it, and with `ours` instead of its name servers.
+fn compose(host: ResolvConf, ours: Option<Ipv4Addr>, dns: &DnsOptions) -> String {
     let words = |flag: &[super::Word], host: Vec<String>| -> Vec<String> {
         if flag.is_empty() {
             host
@@ -120,8 +116,8 @@ fn compose(host: ResolvConf, is_served: bool, dns: &DnsOptions) -> String {
             flag.iter().map(ToString::to_string).collect()
         }
     };
-    let servers = if is_served {
-        vec![NAME_SERVER.to_owned()]
+    let servers = if let Some(ours) = ours {
+        vec![ours.to_string()]
     } else if dns.servers.is_empty() {
         host.nameservers
     } else {
@@ -135,7 +131,7 @@ fn compose(host: ResolvConf, is_served: bool, dns: &DnsOptions) -> String {
     // `--dns-search .` is docker's way to ask for no search list.
     search.retain(|domain| domain != ".");
     let mut options = words(&dns.options, host.options);
-    if is_served {
+    if ours.is_some() {
         let dots = |option: &String| {
             option
                 .strip_prefix("ndots:")
@@ -177,8 +173,10 @@ mod tests {
     const HOST: &str =
         "# made by hand\nnameserver 192.0.2.1\nnameserver\t192.0.2.2\nsearch a.test b.test\noptions edns0\n";
 
-    fn composed(host: &str, is_served: bool, dns: &DnsOptions) -> String {
-        compose(ResolvConf::parse(host), is_served, dns)
+    const OURS: Option<Ipv4Addr> = Some(Ipv4Addr::new(127, 0, 0, 11));
+
+    fn composed(host: &str, ours: Option<Ipv4Addr>, dns: &DnsOptions) -> String {
+        compose(ResolvConf::parse(host), ours, dns)
     }
 
     fn words<const N: usize>(words: [&str; N]) -> Vec<Word> {
@@ -195,7 +193,7 @@ mod tests {
             gateway: [a, b, c, 1].into(),
             mac: Mac::of(ip.into()),
             ifname: "eth0".into(),
-            veth: "bv".into(),
+            link: "bv".into(),
             internal,
             names: vec!["container-name".into(), "alias".into()],
         }
@@ -204,10 +202,10 @@ mod tests {
     #[test]
     fn a_served_container_asks_its_own_name_server() {
         assert_eq!(
-            composed(HOST, true, &DnsOptions::default()),
+            composed(HOST, OURS, &DnsOptions::default()),
             "nameserver 127.0.0.11\nsearch a.test b.test\noptions edns0 ndots:0\n"
         );
-        let options = |text: &str| composed(text, true, &DnsOptions::default());
+        let options = |text: &str| composed(text, OURS, &DnsOptions::default());
         for (host, ours) in [
             ("options ndots:3\n", "options ndots:3\n"),
             (
@@ -222,7 +220,7 @@ mod tests {
     #[test]
     fn without_a_name_server_of_ours_the_hosts_resolvers_or_those_asked_for() {
         assert_eq!(
-            composed(HOST, false, &DnsOptions::default()),
+            composed(HOST, None, &DnsOptions::default()),
             "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.test b.test\noptions edns0\n"
         );
         let asked = DnsOptions {
@@ -232,7 +230,7 @@ mod tests {
             ..DnsOptions::default()
         };
         assert_eq!(
-            composed(HOST, false, &asked),
+            composed(HOST, None, &asked),
             "nameserver 192.0.2.9\noptions rotate timeout:1\n"
         );
     }

@@ -6,7 +6,7 @@
 //! ```text
 //! bridge berth  prerouting   port of ours? ─► link, MAC and IPv4 (or ARP) source as leased, else drop
 //! inet berth    raw          127.0.0.0/8 from or to any other link than lo: drop        (CVE-2020-8558)
-//!               prerouting   to this host: destination from @published or @published_any
+//!               prerouting   to this host: destination from @name_servers, @published or @published_any
 //!               output       the same for the host's own connections
 //!               forward      between networks, into a network, out of an internal one: drop
 //!               postrouting  masquerade what leaves; the host's own 127.0.0.1; a network's way back to itself.
@@ -15,8 +15,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::dns;
 use super::model::{EndpointStatus, Network, PortMapping, Protocol};
 use super::nft::{Batch, Chain, Change, Element, Family, Hook, Set, Table, Verdict, reg};
+use super::record::NameServer;
 
 const INET: Table = Table {
     family: Family::Inet,
@@ -90,6 +92,15 @@ const PUBLISHED_ANY: Set = Set {
     interval: false,
     fields: &[],
 };
+/// Where the questions go that a microVM asks its gateway. By link too: only what came by the bridge has a source that the
+/// guard has checked.
+const NAME_SERVERS: Set = Set {
+    name: "name_servers",
+    key: (IFNAME << 24 | IPV4 << 18 | IPV4 << 12 | PROTO << 6 | SERVICE, 32),
+    data: Some(TARGET),
+    interval: false,
+    fields: &[],
+};
 const PORTS: Set = Set {
     name: "ports",
     key: (IFNAME, 16),
@@ -127,7 +138,16 @@ const fn base(name: &'static str, kind: &'static str, number: u32, priority: i32
 pub(super) fn create(batch: &mut Batch) {
     batch.table(INET);
     batch.table(BRIDGE);
-    for set in [BRIDGES, SAME, INTERNAL, SUBNETS, HOMES, PUBLISHED, PUBLISHED_ANY] {
+    for set in [
+        BRIDGES,
+        SAME,
+        INTERNAL,
+        SUBNETS,
+        HOMES,
+        NAME_SERVERS,
+        PUBLISHED,
+        PUBLISHED_ANY,
+    ] {
         batch.set(INET, set);
     }
     batch.set(BRIDGE, PORTS);
@@ -198,6 +218,17 @@ fn publish(batch: &mut Batch) {
             hook: None,
         },
     );
+    // Before the ports: a name server that somebody publishes on port 53 of every address is not for these questions.
+    batch.rule(INET, "publish", |rule| {
+        rule.ipv4()
+            .iifname(reg::A)
+            .payload(NETWORK, SOURCE_AT, 4, reg::word(4))
+            .payload(NETWORK, DESTINATION_AT, 4, reg::word(5))
+            .l4proto(reg::word(6))
+            .payload(TRANSPORT, 2, 2, reg::word(7));
+        rule.map(NAME_SERVERS.name, reg::A, reg::A)
+            .dnat(reg::A, reg::word(1));
+    });
     batch.rule(INET, "publish", |rule| {
         rule.ipv4()
             .payload(NETWORK, DESTINATION_AT, 4, reg::A)
@@ -310,7 +341,7 @@ pub(super) fn endpoint(batch: &mut Batch, change: Change, endpoint: &EndpointSta
 
 /// What a container may send. Without it, and with the [`guard`], it is nothing.
 pub(super) fn source(batch: &mut Batch, change: Change, endpoint: &EndpointStatus) {
-    let mut source = name(&endpoint.veth).to_vec();
+    let mut source = name(&endpoint.link).to_vec();
     source.extend_from_slice(&endpoint.mac.0);
     source.extend_from_slice(&[0, 0]);
     source.extend_from_slice(&endpoint.ip.octets());
@@ -319,7 +350,7 @@ pub(super) fn source(batch: &mut Batch, change: Change, endpoint: &EndpointStatu
 
 /// That a link is held to what its container may send.
 pub(super) fn guard(batch: &mut Batch, change: Change, endpoint: &EndpointStatus) {
-    let port = name(&endpoint.veth).to_vec();
+    let port = name(&endpoint.link).to_vec();
     batch.elements(change, BRIDGE, PORTS.name, &[(port, None)]);
 }
 
@@ -335,25 +366,55 @@ pub(super) fn ports(batch: &mut Batch, change: Change, ports: &[PortMapping], ta
     }
 }
 
-/// Each part of a concatenation is padded to 4 bytes.
-fn element(port: &PortMapping, target: Ipv4Addr) -> Element {
+/// That a microVM's questions to its gateways, port 53, go to its own name server.
+pub(super) fn name_server(
+    batch: &mut Batch,
+    change: Change,
+    endpoints: &[&EndpointStatus],
+    server: Option<NameServer>,
+) {
+    let Some(NameServer { udp, tcp }) = server else {
+        return;
+    };
+    let mut elements: Vec<Element> = Vec::with_capacity(2 * endpoints.len());
+    for endpoint in endpoints {
+        for (protocol, to) in [(Protocol::Udp, udp), (Protocol::Tcp, tcp)] {
+            let mut key = name(&endpoint.bridge).to_vec();
+            key.extend_from_slice(&endpoint.ip.octets());
+            key.extend_from_slice(&endpoint.gateway.octets());
+            key.extend_from_slice(&number(protocol));
+            key.extend_from_slice(&service(dns::PORT));
+            elements.push((key, Some(target(dns::ADDRESS, to))));
+        }
+    }
+    batch.elements(change, INET, NAME_SERVERS.name, &elements);
+}
+
+fn element(port: &PortMapping, to: Ipv4Addr) -> Element {
     let mut key = Vec::with_capacity(12);
     if !port.host_ip.is_unspecified() {
         key.extend_from_slice(&port.host_ip.octets());
     }
-    let protocol = match port.protocol {
-        Protocol::Tcp => 6,
-        Protocol::Udp => 17,
-    };
-    key.extend_from_slice(&[protocol, 0, 0, 0]);
-    let word = |port: u16| {
-        let [high, low] = port.to_be_bytes();
-        [high, low, 0, 0]
-    };
-    key.extend_from_slice(&word(port.host_port));
-    let mut data = target.octets().to_vec();
-    data.extend_from_slice(&word(port.container_port));
-    (key, Some(data))
+    key.extend_from_slice(&number(port.protocol));
+    key.extend_from_slice(&service(port.host_port));
+    (key, Some(target(to, port.container_port)))
+}
+
+fn target(ip: Ipv4Addr, port: u16) -> Vec<u8> {
+    [ip.octets(), service(port)].concat()
+}
+
+/// Each part of a concatenation is padded to 4 bytes.
+fn number(protocol: Protocol) -> [u8; 4] {
+    match protocol {
+        Protocol::Tcp => [6, 0, 0, 0],
+        Protocol::Udp => [17, 0, 0, 0],
+    }
+}
+
+fn service(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
 }
 
 /// A link name as the kernel compares it: 16 bytes, zero-filled.

@@ -81,7 +81,7 @@ fn networks_of(paths: &Paths, released: &[(SystemTime, Record)]) -> Vec<Network>
 fn wiped(released: &[(SystemTime, Record)], networks: &[Network]) -> Result<()> {
     let mut host = Links::open()?;
     for endpoint in released.iter().flat_map(|(_, record)| &record.endpoints) {
-        host.delete(&endpoint.veth)?;
+        host.delete(&endpoint.link)?;
     }
     let mut in_use = false;
     for network in networks {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use berth_sys::netlink::{Answer, Connection, Subsystem};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage};
@@ -15,6 +15,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use berth_sys::tap;
 
 use super::error::{Error, Result};
 use super::model::{EndpointStatus, Mac, Network};
@@ -174,35 +176,32 @@ impl Links {
             LinkAttribute::NetNsFd(netns.as_raw_fd()),
             LinkAttribute::Address(endpoint.mac.0.to_vec()),
         ];
-        let mut message = LinkMessage::default();
-        up(&mut message);
-        message.attributes = vec![
-            LinkAttribute::IfName(endpoint.veth.clone()),
-            LinkAttribute::Controller(bridge),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ];
-        // A container may call its own published port. With br_netfilter the bridge itself turns the frame round, and
-        // without hairpin mode would not send it out by the port it came in. The kernel reads a port's settings when a
-        // link is changed, not when it is made: a message of its own, in the same datagram.
-        let mut hairpin = LinkMessage::default();
-        hairpin.attributes = vec![
-            LinkAttribute::IfName(endpoint.veth.clone()),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
-            ]),
-        ];
-        let requests = [(message, NEW, "create veth"), (hairpin, 0, "set up bridge port")];
-        let requests = requests.map(|(message, flags, operation)| Request {
-            message: RouteNetlinkMessage::NewLink(message),
-            flags,
-            operation,
-            object: &endpoint.veth,
-        });
-        self.send(requests.into())
+        let mut message = port(endpoint, bridge);
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]));
+        self.send(vec![
+            change(message, NEW, "create veth", endpoint),
+            change(hairpin(endpoint), 0, "set up bridge port", endpoint),
+        ])
+    }
+
+    /// Makes a TAP that is a port of the bridge, in the calling thread's namespace, which is this connection's. It is there
+    /// until it is deleted, whether a monitor has opened it or not.
+    pub(super) fn create_tap(&mut self, endpoint: &EndpointStatus, bridge: u32) -> Result<()> {
+        let device = tap::device().map_err(Error::file("open", tap::DEVICE))?;
+        tap::create(device.as_fd(), &endpoint.link).map_err(|source| Error::Link {
+            operation: "create TAP",
+            object: endpoint.link.clone(),
+            source,
+        })?;
+        // Only one descriptor may be at its end, and that is the monitor's.
+        drop(device);
+        self.send(vec![
+            change(port(endpoint, bridge), 0, "bring up", endpoint),
+            change(hairpin(endpoint), 0, "set up bridge port", endpoint),
+        ])
     }
 
     /// Inside the container: loopback up, addresses, and the default route through `gateway`.
@@ -316,6 +315,46 @@ fn append(bytes: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u16, sequenc
 fn up(message: &mut LinkMessage) {
     message.header.flags |= LinkFlags::Up;
     message.header.change_mask |= LinkFlags::Up;
+}
+
+/// A link as a port of the bridge.
+fn port(endpoint: &EndpointStatus, bridge: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    up(&mut message);
+    message.attributes = vec![
+        LinkAttribute::IfName(endpoint.link.clone()),
+        LinkAttribute::Controller(bridge),
+    ];
+    message
+}
+
+/// A container may call its own published port. With br_netfilter the bridge itself turns the frame round, and without
+/// hairpin mode would not send it out by the port it came in. The kernel reads a port's settings when a link is changed,
+/// not when it is made: a message of its own, in the same datagram.
+fn hairpin(endpoint: &EndpointStatus) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(endpoint.link.clone()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ]),
+    ];
+    message
+}
+
+fn change<'a>(
+    message: LinkMessage,
+    flags: u16,
+    operation: &'static str,
+    endpoint: &'a EndpointStatus,
+) -> Request<'a> {
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags,
+        operation,
+        object: &endpoint.link,
+    }
 }
 
 fn address(index: u32, ip: Ipv4Addr, prefix: u8, link: &str) -> Request<'_> {

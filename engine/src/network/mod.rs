@@ -2,8 +2,9 @@
 //! inside the process. See docs/network.md.
 //!
 //! ```text
-//! attach: leases and record (under the networks' flocks) ─► bridge ─► netns ─► veth ─► addresses ─► nft elements ─► names
-//! detach: nft elements ─► names ─► netns ─► (a moment later, together with others') veth ─► leases ─► idle bridge ─► record
+//! attach: leases and record (under the networks' flocks) ─► bridge ─┬─ container: netns ─► veth ─► addresses ─┬─► nft elements ─► names
+//!                                                                   └─ microVM:   TAP                         ─┘
+//! detach: nft elements ─► names ─► netns ─► (a moment later, together with others') links ─► leases ─► idle bridge ─► record
 //! ```
 //!
 //! Everything here blocks, but for [`dns::Responder`], which never does.
@@ -38,8 +39,8 @@ pub use detach::{Released, detach, release};
 pub use error::{Error, Result};
 pub use linger::{LINGER, linger, settle_abandoned};
 pub use model::{
-    AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, HostTarget, Mac,
-    Mode, NetnsSource, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
+    AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, FarEnd, HostTarget,
+    Mac, Mode, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
 };
 pub use names::validate as validate_alias;
 pub use predefined::Listed;

@@ -252,14 +252,16 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
 }
 
-/// Which namespace to attach.
+/// Where a container's links lead.
 #[derive(Debug, Clone, Default)]
-pub enum NetnsSource {
-    /// A new one, to which [`Paths::netns`] leads.
+pub enum FarEnd {
+    /// Into a network namespace made for it, to which [`Paths::netns`] leads.
     #[default]
-    Create,
-    /// One that somebody else made and removes.
-    Path(PathBuf),
+    NewNamespace,
+    /// Into a network namespace that somebody else made and removes.
+    Namespace(PathBuf),
+    /// To a microVM: each is a TAP, which its monitor opens by name; addresses and routes are the guest's to set.
+    MicroVm,
 }
 
 /// Where a name of `--add-host` points.
@@ -294,8 +296,8 @@ pub struct AttachRequest {
     pub name: String,
     /// Host name inside; only for the hosts file, not resolvable by neighbours.
     pub hostname: String,
-    /// The namespace to attach.
-    pub netns: NetnsSource,
+    /// Where its links lead.
+    pub far_end: FarEnd,
     /// Networks; empty for `--network none`. The first that is not internal has the default route and the ports.
     pub networks: Vec<Endpoint>,
     /// Ports to publish.
@@ -318,12 +320,12 @@ pub struct EndpointStatus {
     pub prefix: u8,
     /// The host's address on the network.
     pub gateway: Ipv4Addr,
-    /// The link's address inside the container.
+    /// The link's Ethernet address inside the container.
     pub mac: Mac,
     /// Link name inside the container.
     pub ifname: String,
-    /// Link name on the host.
-    pub veth: String,
+    /// Link name on the host: a port of the bridge.
+    pub link: String,
     /// The network has no way out.
     pub internal: bool,
     /// Names the container answers to on this network, lower case.

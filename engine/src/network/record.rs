@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -19,16 +19,52 @@ use super::model::{DnsOptions, EndpointStatus, Paths, PortMapping};
 pub(super) struct Record {
     pub(super) container_id: String,
     pub(super) name: String,
-    /// Where the namespace can be entered.
-    pub(super) netns: PathBuf,
-    /// We made the namespace and remove it.
-    pub(super) own_netns: bool,
+    pub(super) inside: Inside,
     pub(super) endpoints: Vec<EndpointStatus>,
     pub(super) ports: Vec<PortMapping>,
     pub(super) dns: DnsOptions,
 }
 
+/// What is at the other end of a container's links.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Inside {
+    /// A network namespace.
+    #[serde(rename_all = "camelCase")]
+    Namespace {
+        /// Where it can be entered.
+        path: PathBuf,
+        /// We made it and remove it.
+        is_own: bool,
+    },
+    /// A microVM, whose name server, if it has networks, is on the host.
+    #[serde(rename_all = "camelCase")]
+    MicroVm { name_server: Option<NameServer> },
+}
+
+/// Ports of a microVM's name server, at [`super::dns::ADDRESS`] of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NameServer {
+    pub(super) udp: u16,
+    pub(super) tcp: u16,
+}
+
 impl Record {
+    /// Where the container's namespace can be entered; a microVM has none.
+    pub(super) fn namespace(&self) -> Option<&Path> {
+        match &self.inside {
+            Inside::Namespace { path, .. } => Some(path),
+            Inside::MicroVm { .. } => None,
+        }
+    }
+
+    pub(super) fn name_server(&self) -> Option<NameServer> {
+        match self.inside {
+            Inside::Namespace { .. } => None,
+            Inside::MicroVm { name_server } => name_server,
+        }
+    }
+
     /// The endpoint with the default route and the published ports.
     pub(super) fn primary(&self) -> Option<&EndpointStatus> {
         self.endpoints.iter().find(|endpoint| !endpoint.internal)

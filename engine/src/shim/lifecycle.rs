@@ -12,9 +12,7 @@ use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{Isolation, NetworkMode};
 use crate::isolation::{self, Launched, Sandbox};
-use crate::network::{
-    self, AttachRequest, Attachment, Endpoint, NetnsSource, Released, dns::Responder, files,
-};
+use crate::network::{self, AttachRequest, Attachment, Endpoint, FarEnd, Released, dns::Responder, files};
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
 use crate::record::{self, Durability};
@@ -79,7 +77,7 @@ fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<R
         _ => None,
     };
     etc_files(paths, config, attachment.as_ref())?;
-    let netns = attachment.as_ref().map(|a| a.netns.as_path());
+    let netns = attachment.as_ref().and_then(|a| a.netns.as_deref());
     let launched = match config.host.isolation {
         Isolation::Container => isolation::container::launch(paths, config, netns)?,
         Isolation::Vm => isolation::vm::launch(paths, config)?,
@@ -155,7 +153,7 @@ fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Atta
         container_id: config.id.to_string(),
         name: config.name.to_string(),
         hostname: config.hostname.clone(),
-        netns: NetnsSource::Create,
+        far_end: FarEnd::NewNamespace,
         networks,
         ports: host.ports.clone(),
         dns: host.dns.clone(),
@@ -184,6 +182,7 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
         return Ok(());
     }
     let endpoints = attachment.map_or(&[][..], |a| &a.endpoints);
+    let name_server = attachment.and_then(Attachment::name_server_address);
     let dns = &config.host.dns;
     write("hostname", files::hostname(&config.hostname).into())?;
     let (hosts, resolv_conf) = if config.host.network == NetworkMode::Host {
@@ -192,7 +191,7 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
         let domain = config.domainname.as_deref();
         (
             Ok(files::hosts(&config.hostname, domain, endpoints, dns).into()),
-            files::resolv_conf(endpoints, dns).map(String::into_bytes),
+            files::resolv_conf(name_server, dns).map(String::into_bytes),
         )
     };
     write("hosts", hosts.map_err(|e| network_error(config, e))?)?;

@@ -26,8 +26,11 @@ fn attach_when_told() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
     for id in ids.split(',') {
         let mut request = host.request(id, &["bridge"]);
+        if id.starts_with("vm") {
+            request = in_vm(request);
+        }
         request.ports = vec![publish([0; 4], 0, 80)];
-        network::attach(&host.paths, &request).unwrap();
+        host.join(&request);
         if id.starts_with("passing") {
             network::detach(&host.paths, id).unwrap();
         }
@@ -69,12 +72,13 @@ impl Drop for Attacher {
 #[test]
 fn a_kill_at_any_point_leaves_nothing_that_detach_does_not_find() {
     as_host(|host| {
-        for round in 0..40 {
-            let mut attacher = Attacher::start(host, "aaaa");
+        for round in 0..80 {
+            let id = ["aaaa", "vm"][round % 2];
+            let mut attacher = Attacher::start(host, id);
             attacher.go();
-            std::thread::sleep(Duration::from_micros(round * 150));
+            std::thread::sleep(Duration::from_micros(round as u64 / 2 * 150));
             drop(attacher);
-            network::detach(&host.paths, "aaaa").unwrap();
+            network::detach(&host.paths, id).unwrap();
             // The rules stay after a kill between them and the first lease; what nobody uses goes with a prune.
             Networks::open(&host.paths).unwrap().prune(&|_| true).unwrap();
             host.assert_clean();

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::guest::Guest;
 use berth_engine::network::{
-    self, AttachRequest, Endpoint, NetworkOptions, Networks, Paths, PortMapping, Protocol,
+    self, AttachRequest, Endpoint, FarEnd, NetworkOptions, Networks, Paths, PortMapping, Protocol,
 };
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
@@ -39,6 +40,16 @@ pub(crate) fn as_host(test: impl FnOnce(&Host) + Send + 'static) {
     if let Err(panic) = std::thread::spawn(run).join() {
         std::panic::resume_unwind(panic);
     }
+}
+
+/// Joins something to the default network.
+type Join = fn(&Host, &str) -> Joined;
+
+/// Runs `test` twice, on hosts of their own: with a function that joins containers to the default network, and with one
+/// that joins microVMs.
+pub(crate) fn for_both(test: fn(&Host, Join)) {
+    as_host(move |host| test(host, Host::attach));
+    as_host(move |host| test(host, Host::boot));
 }
 
 pub(crate) fn unshare(flags: UnshareFlags) {
@@ -76,8 +87,31 @@ impl Host {
         }
     }
 
-    pub(crate) fn attach(&self, id: &str) -> network::Attachment {
-        network::attach(&self.paths, &self.request(id, &["bridge"])).unwrap()
+    pub(crate) fn attach(&self, id: &str) -> Joined {
+        self.join(&self.request(id, &["bridge"]))
+    }
+
+    /// Attaches; a microVM also boots.
+    pub(crate) fn join(&self, request: &AttachRequest) -> Joined {
+        let attachment = network::attach(&self.paths, request).unwrap();
+        let guest = match request.far_end {
+            FarEnd::MicroVm => Some(Guest::boot(self, &request.container_id, &attachment.endpoints)),
+            _ => None,
+        };
+        let netns = match &guest {
+            Some(guest) => guest.netns.clone(),
+            None => attachment.netns.clone().unwrap(),
+        };
+        Joined {
+            netns,
+            attachment,
+            guest,
+        }
+    }
+
+    /// A microVM on the default network.
+    pub(crate) fn boot(&self, id: &str) -> Joined {
+        self.join(&in_vm(self.request(id, &["bridge"])))
     }
 
     pub(crate) fn create(&self, name: &str, internal: bool, subnet: Option<&str>) {
@@ -112,6 +146,30 @@ impl Host {
         let pins = self.paths.state.join("netns");
         let mounts = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
         assert!(!mounts.contains(pins.to_str().unwrap()), "{mounts}");
+    }
+}
+
+/// The same, in a microVM.
+pub(crate) fn in_vm(request: AttachRequest) -> AttachRequest {
+    AttachRequest {
+        far_end: FarEnd::MicroVm,
+        ..request
+    }
+}
+
+/// A container on its networks.
+pub(crate) struct Joined {
+    /// The namespace it runs in, or that plays its microVM.
+    pub(crate) netns: PathBuf,
+    pub(crate) attachment: network::Attachment,
+    pub(crate) guest: Option<Guest>,
+}
+
+impl std::ops::Deref for Joined {
+    type Target = network::Attachment;
+
+    fn deref(&self) -> &network::Attachment {
+        &self.attachment
     }
 }
 

@@ -46,8 +46,7 @@ fn networks_are_apart() {
         host.create("blue", true, None);
         let outside = Outside::join(host);
         serve(&outside.netns, 99);
-        let attach =
-            |id, networks: &[&str]| network::attach(&host.paths, &host.request(id, networks)).unwrap();
+        let attach = |id, networks: &[&str]| host.join(&host.request(id, networks));
         let (a, b, c) = (
             attach("aaaa", &["bridge"]),
             attach("bbbb", &["red"]),
@@ -57,10 +56,8 @@ fn networks_are_apart() {
         for attachment in [&a, &b, &c, &d] {
             serve(&attachment.netns, 80);
         }
-        let reach = |from: &network::Attachment, ip: Ipv4Addr, port| {
-            inside(&from.netns, move || call(ip, port)).is_ok()
-        };
-        let ip = |of: &network::Attachment| of.endpoints[0].ip;
+        let reach = |from: &Joined, ip: Ipv4Addr, port| inside(&from.netns, move || call(ip, port)).is_ok();
+        let ip = |of: &Joined| of.endpoints[0].ip;
         assert!(!reach(&a, ip(&b), 80), "into another network");
         assert!(!reach(&b, ip(&a), 80), "into the default network");
         assert!(!reach(&a, ip(&c), 80), "into an internal network");
@@ -104,8 +101,8 @@ fn networks_are_apart() {
 
 #[test]
 fn addresses_of_others_are_not_believed() {
-    as_host(|host| {
-        let (a, b) = (host.attach("aaaa"), host.attach("bbbb"));
+    for_both(|host, join| {
+        let (a, b) = (join(host, "aaaa"), host.attach("bbbb"));
         let ip = b.endpoints[0].ip;
         serve(&b.netns, 80);
         assert!(inside(&a.netns, move || call(ip, 80)).is_ok());
@@ -141,8 +138,8 @@ fn addresses_of_others_are_not_believed() {
 
 #[test]
 fn router_advertisements_stay_with_their_sender() {
-    as_host(|host| {
-        let (a, b) = (host.attach("aaaa"), host.attach("bbbb"));
+    for_both(|host, join| {
+        let (a, b) = (join(host, "aaaa"), host.attach("bbbb"));
         inside(&b.netns, || sh("sysctl -qw net.ipv6.conf.eth0.accept_ra=2"));
         inside(&a.netns, || sh("ip -6 addr add fe80::a/64 dev eth0 nodad"));
         let advertise = || inside(&a.netns, advertise);

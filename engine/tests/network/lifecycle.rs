@@ -50,7 +50,7 @@ fn failures_leave_nothing() {
         // Five host addresses beside the gateway's; addresses come back last.
         let ids = ["a1", "a2", "a3", "a4", "a5"];
         for id in ids {
-            network::attach(&host.paths, &host.request(id, &["small"])).unwrap();
+            host.join(&host.request(id, &["small"]));
         }
         let error = network::attach(&host.paths, &host.request("a6", &["small"])).unwrap_err();
         assert_eq!(
@@ -59,8 +59,8 @@ fn failures_leave_nothing() {
         );
         network::detach(&host.paths, "a2").unwrap();
         network::detach(&host.paths, "a4").unwrap();
-        let ip = |a: network::Attachment| a.endpoints[0].ip;
-        let again = ip(network::attach(&host.paths, &host.request("a7", &["small"])).unwrap());
+        let ip = |a: Joined| a.endpoints[0].ip;
+        let again = ip(host.join(&host.request("a7", &["small"])));
         assert_eq!(again, Ipv4Addr::new(198, 51, 100, 3));
         // A lease whose record is lost, as after a crash between the two, is taken back.
         std::fs::write(
@@ -68,7 +68,7 @@ fn failures_leave_nothing() {
             "gone\ngone\n",
         )
         .unwrap();
-        let reclaimed = ip(network::attach(&host.paths, &host.request("a8", &["small"])).unwrap());
+        let reclaimed = ip(host.join(&host.request("a8", &["small"])));
         assert_eq!(reclaimed, Ipv4Addr::new(198, 51, 100, 5));
         for id in ids.into_iter().chain(["a7", "a8"]) {
             network::detach(&host.paths, id).unwrap();
@@ -82,8 +82,9 @@ fn a_flushed_ruleset_comes_back_and_lost_state_is_cleaned() {
     as_host(|host| {
         let mut request = host.request("aaaa", &["bridge"]);
         request.ports = vec![publish([0; 4], 8080, 80)];
-        let a = network::attach(&host.paths, &request).unwrap();
+        let a = host.join(&request);
         serve(&a.netns, 80);
+        let vm = host.boot("vmvm");
         for restore in [true, false] {
             sh("nft flush ruleset");
             assert!(call(Ipv4Addr::LOCALHOST, 8080).is_err());
@@ -97,11 +98,14 @@ fn a_flushed_ruleset_comes_back_and_lost_state_is_cleaned() {
         // The run state wiped without a reboot, all but the pinned namespaces.
         std::fs::remove_dir_all(host.paths.state.join("networks")).unwrap();
         drop(a);
-        let again = network::attach(&host.paths, &request).unwrap();
+        drop(vm);
+        let again = host.join(&request);
+        let _vm = host.boot("vmvm");
         serve(&again.netns, 80);
         assert!(call(Ipv4Addr::LOCALHOST, 8080).is_ok());
-        network::detach(&host.paths, "bbbb").unwrap();
-        network::detach(&host.paths, "aaaa").unwrap();
+        for id in ["vmvm", "bbbb", "aaaa"] {
+            network::detach(&host.paths, id).unwrap();
+        }
         host.assert_clean();
     });
 }
@@ -150,8 +154,11 @@ fn nft_prints_and_loads_the_ruleset() {
         host.create("back", true, None);
         let mut request = host.request("aaaa", &["bridge", "back"]);
         request.ports = vec![publish([0; 4], 8080, 80), publish([127, 0, 0, 1], 8081, 80)];
-        let a = network::attach(&host.paths, &request).unwrap();
+        let a = host.join(&request);
         serve(&a.netns, 80);
+        let vm = host.join(&in_vm(host.request("bbbb", &["bridge", "back"])));
+        serve(&vm.netns, 80);
+        let ip = vm.endpoints[0].ip;
         let saved = host.paths.root.join("saved.nft");
         let saved = saved.display();
         let ruleset = sh("nft list ruleset");
@@ -163,7 +170,9 @@ fn nft_prints_and_loads_the_ruleset() {
         for port in [8080, 8081] {
             assert_eq!(call(Ipv4Addr::LOCALHOST, port).unwrap(), "10.77.0.1");
         }
+        assert_eq!(inside(&a.netns, move || call(ip, 80)).unwrap(), "10.77.0.2");
         network::detach(&host.paths, "aaaa").unwrap();
+        network::detach(&host.paths, "bbbb").unwrap();
         Networks::open(&host.paths).unwrap().prune(&|_| true).unwrap();
         host.assert_clean();
     });

@@ -17,7 +17,7 @@ fn a_released_container_is_gone_for_others_and_its_network_a_moment_later() {
     as_host(|host| {
         let mut request = host.request("aaaa", &["bridge"]);
         request.ports = vec![publish([0; 4], 8080, 80)];
-        let a = network::attach(&host.paths, &request).unwrap();
+        let a = host.join(&request);
         serve(&a.netns, 80);
         assert!(call(Ipv4Addr::LOCALHOST, 8080).is_ok());
         drop(a);
@@ -68,12 +68,12 @@ fn one_lingers_for_all_and_leaves_a_used_network_open() {
 
 #[test]
 fn a_container_comes_back_before_its_links_are_gone() {
-    as_host(|host| {
+    for_both(|host, join| {
         for _ in 0..5 {
-            host.attach("aaaa");
+            drop(join(host, "aaaa"));
             released(host, "aaaa");
         }
-        let again = host.attach("aaaa");
+        let again = join(host, "aaaa");
         serve(&again.netns, 80);
         assert!(call(again.endpoints[0].ip, 80).is_ok());
         network::detach(&host.paths, "aaaa").unwrap();
@@ -86,16 +86,16 @@ fn addresses_come_back_when_they_are_needed() {
     as_host(|host| {
         host.create("small", false, Some("198.51.100.0/29"));
         for id in ["a1", "a2", "a3", "a4", "a5"] {
-            network::attach(&host.paths, &host.request(id, &["small"])).unwrap();
+            host.join(&host.request(id, &["small"]));
             released(host, id);
         }
         // All five are on their way out; neither a sixth nor one that wants a certain address has to wait.
-        network::attach(&host.paths, &host.request("a6", &["small"])).unwrap();
+        host.join(&host.request("a6", &["small"]));
         released(host, "a6");
         let mut request = host.request("a7", &["small"]);
         request.networks[0].ip = Some(Ipv4Addr::new(198, 51, 100, 2));
         for _ in 0..2 {
-            let a = network::attach(&host.paths, &request).unwrap();
+            let a = host.join(&request);
             assert_eq!(a.endpoints[0].ip, Ipv4Addr::new(198, 51, 100, 2));
             released(host, "a7");
             request.container_id.push('x');
@@ -108,8 +108,10 @@ fn addresses_come_back_when_they_are_needed() {
 
 #[test]
 fn who_lives_on_in_a_released_namespace_can_send_nothing() {
-    as_host(|host| {
-        let a = host.attach("aaaa");
+    for_both(|host, join| {
+        let mut a = join(host, "aaaa");
+        // A microVM lives on as long as its monitor does.
+        let _monitor = a.guest.take();
         let b = host.attach("bbbb");
         let (a_ip, b_ip) = (a.endpoints[0].ip, b.endpoints[0].ip);
         let heard = inside(&b.netns, move || {
@@ -177,8 +179,10 @@ fn lingers(host: &Host) -> bool {
 fn networks_are_closed_though_state_is_removed_meanwhile() {
     as_host(|host| {
         host.create("web", true, None);
-        network::attach(&host.paths, &host.request("aaaa", &["bridge", "web"])).unwrap();
+        host.join(&host.request("aaaa", &["bridge", "web"]));
+        host.join(&in_vm(host.request("bbbb", &["bridge", "web"])));
         released(host, "aaaa");
+        released(host, "bbbb");
         std::thread::scope(|scope| {
             let lingerer = scope.spawn(|| network::linger(&host.paths));
             while !lingers(host) {
@@ -196,7 +200,7 @@ fn networks_are_closed_though_state_is_removed_meanwhile() {
 fn a_network_is_removed_right_after_its_last_container() {
     as_host(|host| {
         host.create("web", false, None);
-        network::attach(&host.paths, &host.request("aaaa", &["web"])).unwrap();
+        host.join(&host.request("aaaa", &["web"]));
         let networks = Networks::open(&host.paths).unwrap();
         assert!(matches!(networks.remove("web"), Err(Error::InUse { .. })));
         released(host, "aaaa");
@@ -205,7 +209,7 @@ fn a_network_is_removed_right_after_its_last_container() {
         // A container may still join one network more while an address there is on its way back.
         host.create("tiny", false, Some("198.51.100.0/29"));
         for id in ["a1", "a2", "a3", "a4", "a5"] {
-            network::attach(&host.paths, &host.request(id, &["tiny"])).unwrap();
+            host.join(&host.request(id, &["tiny"]));
             released(host, id);
         }
         let _a = host.attach("aaaa");

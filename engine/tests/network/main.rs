@@ -4,6 +4,8 @@
 
 mod crash;
 mod dns;
+mod guest;
+mod guests;
 mod host;
 mod isolation;
 mod lifecycle;

@@ -1,8 +1,8 @@
-//! The name server inside each container's network namespace, at 127.0.0.11.
+//! The name server of each container, at 127.0.0.11 in its network namespace, or of a microVM, at its gateway.
 //!
 //! ```text
 //! container ─► 127.0.0.11:53 ─ nft, in its namespace ─► our sockets there ─┬─ a neighbour's name: files under STATE
-//!                                                                          └─ any other: the host's resolvers, from
+//! microVM ─► gateway:53 ─ nft, on the host ─► our sockets on the host ─────┴─ any other: the host's resolvers, from
 //!                                                                             the host's namespace
 //! ```
 //!
@@ -13,9 +13,10 @@ mod client;
 mod exchange;
 mod message;
 mod redirect;
+mod sockets;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,10 @@ use rustix::net::SocketFlags;
 use self::client::{Client, QUESTION_MAX};
 use self::exchange::{Exchange, Progress, Server};
 use self::message::{Code, Query, Refused};
+pub use self::sockets::Sockets;
+pub(super) use self::sockets::{ADDRESS, PORT};
 use super::error::{Error, Result};
-use super::model::{DnsOptions, Paths};
+use super::model::{DnsOptions, EndpointStatus, Paths};
 use super::record::Record;
 use super::resolv_conf::ResolvConf;
 use super::{files, lease, names};
@@ -38,8 +41,9 @@ use super::{files, lease, names};
 const EXCHANGES_MAX: usize = 128;
 /// TCP connections at once; more wait in the listen queue while each of them waits for an answer.
 const CLIENTS_MAX: usize = 16;
-/// Datagrams taken in at a time, so that a container that floods us does not keep the shim from its other work.
-const DATAGRAMS_MAX: usize = 64;
+/// Datagrams, and connections of who may not ask, taken in at a time: who floods us does not keep the shim from its other
+/// work.
+const ARRIVALS_MAX: usize = 64;
 /// How long a connection may be idle before it has to make room for another. Who connects asks sooner.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long no connection is taken in after the kernel had no descriptor or memory for one.
@@ -64,8 +68,9 @@ pub struct Responder {
     container: String,
     options: DnsOptions,
     epoll: OwnedFd,
-    udp: UdpSocket,
-    tcp: TcpListener,
+    sockets: Sockets,
+    /// Who may ask, where others could; `None` in a namespace of the container's own.
+    askers: Option<Vec<Ipv4Addr>>,
     /// Nothing is waited for at the listener, which stays readable.
     is_deaf: bool,
     /// No connection is taken in before.
@@ -80,27 +85,54 @@ impl Responder {
     /// Opens the sockets inside the namespace of an attached container and turns 127.0.0.11:53 there to them.
     ///
     /// # Errors
-    /// [`Error::Netns`], also for a container that is not attached, and [`Error::Nft`].
+    /// [`Error::Netns`], also for a container that is not attached, [`Error::NameServer`] and [`Error::Nft`].
     pub fn bind(paths: &Paths, container_id: &str, options: &DnsOptions) -> Result<Self> {
-        let failed = |source| Error::Netns {
-            operation: "serve names in",
-            path: paths.netns(container_id),
-            source,
+        let record = Record::load(paths, container_id)?;
+        let Some(netns) = record.as_ref().and_then(Record::namespace) else {
+            return Err(Error::Netns {
+                operation: "serve names in",
+                path: paths.netns(container_id),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
         };
-        let record =
-            Record::load(paths, container_id)?.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let (udp, tcp) = redirect::open(&record.netns)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
-        for (fd, token) in [(udp.as_fd(), UDP), (tcp.as_fd(), TCP)] {
-            watch(&epoll, fd, token, EventFlags::IN).map_err(|errno| failed(errno.into()))?;
+        Self::new(paths, container_id, options, redirect::open(netns)?, None)
+    }
+
+    /// For a microVM, whose questions the host's rules lead to `sockets` ([`super::Attachment::name_server`]). Questions
+    /// from other addresses than those of `endpoints` have no answer: every user of the host can call these sockets.
+    ///
+    /// # Errors
+    /// [`Error::NameServer`].
+    pub fn of_guest(
+        paths: &Paths,
+        container_id: &str,
+        options: &DnsOptions,
+        sockets: Sockets,
+        endpoints: &[EndpointStatus],
+    ) -> Result<Self> {
+        let askers = endpoints.iter().map(|endpoint| endpoint.ip).collect();
+        Self::new(paths, container_id, options, sockets, Some(askers))
+    }
+
+    fn new(
+        paths: &Paths,
+        container_id: &str,
+        options: &DnsOptions,
+        sockets: Sockets,
+        askers: Option<Vec<Ipv4Addr>>,
+    ) -> Result<Self> {
+        let failed = |errno: Errno| Error::NameServer(errno.into());
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
+        for (fd, token) in [(sockets.udp.as_fd(), UDP), (sockets.tcp.as_fd(), TCP)] {
+            watch(&epoll, fd, token, EventFlags::IN).map_err(failed)?;
         }
         Ok(Self {
             paths: paths.clone(),
             container: container_id.to_owned(),
             options: options.clone(),
             epoll,
-            udp,
-            tcp,
+            sockets,
+            askers,
             is_deaf: false,
             deaf_until: Instant::now(),
             clients: BTreeMap::new(),
@@ -150,14 +182,20 @@ impl Responder {
         self.listen_again(now);
     }
 
+    /// Is it somebody who may ask?
+    fn hears(&self, from: SocketAddr) -> bool {
+        let asks = |askers: &Vec<Ipv4Addr>| askers.iter().any(|asker| from.ip() == *asker);
+        self.askers.as_ref().is_none_or(asks)
+    }
+
     fn receive(&mut self, now: Instant) {
         let mut buffer = [0; QUESTION_MAX + 1];
-        for _ in 0..DATAGRAMS_MAX {
-            let Ok((length, from)) = self.udp.recv_from(&mut buffer) else {
+        for _ in 0..ARRIVALS_MAX {
+            let Ok((length, from)) = self.sockets.udp.recv_from(&mut buffer) else {
                 return;
             };
             // What is longer came cut off.
-            if length <= QUESTION_MAX {
+            if length <= QUESTION_MAX && self.hears(from) {
                 self.ask(&buffer[..length], Asker::Udp(from), now);
             }
         }
@@ -165,9 +203,18 @@ impl Responder {
 
     fn accept(&mut self, now: Instant) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let mut strangers = 0;
         while self.room_at().is_some_and(|at| at <= now) {
-            match rustix::net::accept_with(&self.tcp, flags) {
-                Ok(socket) => {
+            match rustix::net::acceptfrom_with(&self.sockets.tcp, flags) {
+                Ok((socket, from)) => {
+                    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                    if !from.is_some_and(|from| self.hears(from)) {
+                        strangers += 1;
+                        if strangers == ARRIVALS_MAX {
+                            return;
+                        }
+                        continue;
+                    }
                     if self.clients.len() >= CLIENTS_MAX
                         && let Some((_, oldest)) = self.longest_idle()
                     {
@@ -209,13 +256,13 @@ impl Responder {
     fn listen_not_before(&mut self, when: Instant) {
         (self.is_deaf, self.deaf_until) = (true, when);
         let data = epoll::EventData::new_u64(TCP);
-        let _ = epoll::modify(&self.epoll, &self.tcp, data, EventFlags::empty());
+        let _ = epoll::modify(&self.epoll, &self.sockets.tcp, data, EventFlags::empty());
     }
 
     fn listen_again(&mut self, now: Instant) {
         if self.is_deaf && self.room_at().is_some_and(|at| at <= now) {
             let data = epoll::EventData::new_u64(TCP);
-            match epoll::modify(&self.epoll, &self.tcp, data, EventFlags::IN) {
+            match epoll::modify(&self.epoll, &self.sockets.tcp, data, EventFlags::IN) {
                 Ok(()) => self.is_deaf = false,
                 Err(_) => self.deaf_until = now + PAUSE,
             }
@@ -385,10 +432,16 @@ impl Responder {
         let asked_for = self.options.servers.iter();
         asked_for
             // A name server that asks itself never ends.
-            .filter(|address| **address != redirect::ADDRESS)
-            .map(|address| Server {
-                address: SocketAddr::new(*address, 53),
-                netns: address.is_loopback().then(|| record.netns.clone()),
+            .filter(|address| **address != ADDRESS)
+            .filter_map(|address| {
+                let netns = if address.is_loopback() {
+                    // A microVM's own loopback cannot be called from here.
+                    Some(record.namespace()?.to_owned())
+                } else {
+                    None
+                };
+                let address = SocketAddr::new(*address, PORT);
+                Some(Server { address, netns })
             })
             .collect()
     }
@@ -403,7 +456,7 @@ impl Responder {
     /// A datagram that cannot be sent is lost, as on any network: who asked asks again.
     fn reply(&mut self, asker: Asker, answer: &[u8], now: Instant) {
         match asker {
-            Asker::Udp(to) => drop(self.udp.send_to(answer, to)),
+            Asker::Udp(to) => drop(self.sockets.udp.send_to(answer, to)),
             Asker::Tcp(token) => {
                 let Some(client) = self.clients.get_mut(&token) else {
                     return;

@@ -1,7 +1,8 @@
-//! Connection tracking entries of published UDP ports.
+//! Connection tracking entries of published UDP ports, and of microVMs' questions.
 //!
 //! UDP has no end of a connection: a peer that keeps sending keeps its entry, and with it the translation, or the lack of
-//! one, that its first packet met. So the entries go when a port changes hands. TCP needs none of this, for a connection
+//! one, that its first packet met. So the entries go when a port changes hands, and those of questions when their address
+//! becomes a microVM's: its name server has other ports than the last one's. TCP needs none of this, for a connection
 //! to a container that is gone is broken anyway, and new ones have new ports.
 
 use std::io;
@@ -9,6 +10,7 @@ use std::net::Ipv4Addr;
 
 use berth_sys::netlink::{Answer, Buffer};
 
+use super::super::dns;
 use super::super::error::{Error, Result};
 use super::batch::Nft;
 
@@ -19,6 +21,7 @@ const REQUEST_ACK: u16 = 0x1 | 0x4;
 const UDP: u8 = 17;
 
 // Which parts of a tuple are compared (net/netfilter/nf_internals.h).
+const IP_SRC: u32 = 1;
 const IP_DST: u32 = 1 << 1;
 const PROTO_NUM: u32 = 1 << 3;
 const DST_PORT: u32 = 1 << 5;
@@ -27,11 +30,21 @@ impl Nft {
     /// Drops the entries of UDP packets to a port of this host; to all its addresses when `host_ip` is 0.0.0.0. Walks the
     /// kernel's table. Does nothing before Linux 5.8, which would ignore the filter and drop every entry there is.
     pub(in crate::network) fn forget_udp(&mut self, host_ip: Ipv4Addr, host_port: u16) -> Result<()> {
+        let to = Some(host_ip).filter(|ip| !ip.is_unspecified());
+        self.forget_flows(None, to, host_port)
+    }
+
+    /// Drops the entries of questions that `from` asked a name server by UDP, as [`Nft::forget_udp`] does.
+    pub(in crate::network) fn forget_questions(&mut self, from: Ipv4Addr) -> Result<()> {
+        self.forget_flows(Some(from), None, dns::PORT)
+    }
+
+    fn forget_flows(&mut self, from: Option<Ipv4Addr>, to: Option<Ipv4Addr>, port: u16) -> Result<()> {
         if !filters() {
             return Ok(());
         }
         let sequence = self.connection.next_sequence();
-        let message = request(host_ip, host_port, sequence);
+        let message = request(from, to, port, sequence);
         let mut errno = 0;
         let failed = |source| Error::Nft {
             operation: "forget connections",
@@ -54,20 +67,26 @@ impl Nft {
     }
 }
 
-fn request(host_ip: Ipv4Addr, host_port: u16, sequence: u32) -> Vec<u8> {
+fn request(from: Option<Ipv4Addr>, to: Option<Ipv4Addr>, port: u16, sequence: u32) -> Vec<u8> {
     let mut buffer = Buffer::default();
     buffer.bytes.resize(HEADER_LEN, 0);
-    let bound = !host_ip.is_unspecified();
+    let mut flags = PROTO_NUM | DST_PORT;
     buffer.nest(1, |b| {
-        if bound {
-            b.nest(1, |b| b.put(2, &host_ip.octets()));
+        if from.is_some() || to.is_some() {
+            b.nest(1, |b| {
+                for (attribute, ip, flag) in [(1, from, IP_SRC), (2, to, IP_DST)] {
+                    if let Some(ip) = ip {
+                        b.put(attribute, &ip.octets());
+                        flags |= flag;
+                    }
+                }
+            });
         }
         b.nest(2, |b| {
             b.put(1, &[UDP]);
-            b.put(3, &host_port.to_be_bytes());
+            b.put(3, &port.to_be_bytes());
         });
     });
-    let flags = PROTO_NUM | DST_PORT | if bound { IP_DST } else { 0 };
     buffer.nest(25, |b| b.put(1, &flags.to_ne_bytes()));
     let length = u32::try_from(buffer.bytes.len()).unwrap_or(u32::MAX);
     buffer.bytes[0..4].copy_from_slice(&length.to_ne_bytes());

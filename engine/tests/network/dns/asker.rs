@@ -43,7 +43,18 @@ pub(crate) fn with_edns(mut message: Message, size: u16) -> Message {
 /// Asks inside the container and returns the answer, which must have the question's id and the question.
 #[track_caller]
 pub(crate) fn ask(netns: &Path, transport: Transport, question: &Message) -> Message {
-    let bytes = ask_bytes(netns, transport, question.to_vec().unwrap());
+    ask_at(SERVER, netns, transport, question)
+}
+
+/// Asks somebody else.
+#[track_caller]
+pub(crate) fn ask_at(
+    server: (Ipv4Addr, u16),
+    netns: &Path,
+    transport: Transport,
+    question: &Message,
+) -> Message {
+    let bytes = ask_bytes_at(server, netns, transport, question.to_vec().unwrap());
     let answer = Message::from_vec(&bytes.unwrap()).unwrap();
     assert_eq!(answer.metadata.id, question.metadata.id);
     assert_eq!(answer.queries, question.queries);
@@ -51,14 +62,23 @@ pub(crate) fn ask(netns: &Path, transport: Transport, question: &Message) -> Mes
 }
 
 pub(crate) fn ask_bytes(netns: &Path, transport: Transport, question: Vec<u8>) -> io::Result<Vec<u8>> {
+    ask_bytes_at(SERVER, netns, transport, question)
+}
+
+fn ask_bytes_at(
+    server: (Ipv4Addr, u16),
+    netns: &Path,
+    transport: Transport,
+    question: Vec<u8>,
+) -> io::Result<Vec<u8>> {
     inside(netns, move || match transport {
         Transport::Udp => {
-            let socket = udp();
+            let socket = udp_to(server);
             socket.send(&question)?;
             receive(&socket)
         }
         Transport::Tcp => {
-            let mut stream = tcp();
+            let mut stream = tcp_to(server);
             stream.write_all(&framed(&question))?;
             read_message(&mut stream)
         }
@@ -67,8 +87,12 @@ pub(crate) fn ask_bytes(netns: &Path, transport: Transport, question: Vec<u8>) -
 
 /// A socket of the calling thread's namespace, connected to the name server.
 pub(crate) fn udp() -> UdpSocket {
+    udp_to(SERVER)
+}
+
+fn udp_to(server: (Ipv4Addr, u16)) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-    socket.connect(SERVER).unwrap();
+    socket.connect(server).unwrap();
     socket.set_read_timeout(Some(AGES)).unwrap();
     socket
 }
@@ -82,7 +106,11 @@ pub(crate) fn receive(socket: &UdpSocket) -> io::Result<Vec<u8>> {
 
 /// A connection of the calling thread's namespace to the name server.
 pub(crate) fn tcp() -> TcpStream {
-    let stream = TcpStream::connect(SERVER).unwrap();
+    tcp_to(SERVER)
+}
+
+fn tcp_to(server: (Ipv4Addr, u16)) -> TcpStream {
+    let stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(AGES)).unwrap();
     stream
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use berth_engine::network::{self, DnsOptions};
+use berth_engine::network::DnsOptions;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, Record, RecordType};
@@ -409,7 +409,7 @@ fn without_a_way_out_or_a_resolver_the_answer_is_no() {
     as_host(|host| {
         let upstream = Resolver::knowing(FIRST, [192, 0, 2, 80]);
         host.create("inner", true, None);
-        let inner = network::attach(&host.paths, &host.request("aaaa", &["inner"])).unwrap();
+        let inner = host.join(&host.request("aaaa", &["inner"]));
         let outer = host.attach("bbbb");
         for (text, netns, id) in [
             ("nameserver 127.0.1.1\n", inner.netns, "aaaa"),

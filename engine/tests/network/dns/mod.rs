@@ -4,6 +4,7 @@
 
 mod asker;
 mod forward;
+mod guests;
 mod hostile;
 mod limits;
 mod names;

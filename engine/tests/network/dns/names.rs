@@ -21,7 +21,7 @@ fn a_neighbour_is_found_by_name_alias_short_id_and_address() {
         let a = host.attach("aaaa");
         let mut request = host.request(ID, &["bridge"]);
         request.networks[0].aliases = vec!["www".into(), "Mail.Example".into()];
-        let ip = network::attach(&host.paths, &request).unwrap().endpoints[0].ip;
+        let ip = host.join(&request).endpoints[0].ip;
         let _shim = Shim::serve(host, "aaaa");
         for transport in BOTH {
             for name in [
@@ -68,8 +68,8 @@ fn names_of_other_networks_are_not_visible() {
         host_asks(host, &[FIRST]);
         host.create("red", false, None);
         let a = host.attach("aaaa");
-        let b = network::attach(&host.paths, &host.request("bbbb", &["red"])).unwrap();
-        let both = network::attach(&host.paths, &host.request("cccc", &["bridge", "red"])).unwrap();
+        let b = host.join(&host.request("bbbb", &["red"]));
+        let both = host.join(&host.request("cccc", &["bridge", "red"]));
         let shims = ["aaaa", "cccc"].map(|id| Shim::serve(host, id));
         let [x, y, z, w] = b.endpoints[0].ip.octets();
         let reverse = format!("{w}.{z}.{y}.{x}.in-addr.arpa");
@@ -163,7 +163,7 @@ fn the_host_is_the_gateway_that_leads_outside() {
             ("aaaa", &["inner", "bridge"][..], [10, 77, 0, 1]),
             ("bbbb", &["inner"], [198, 51, 100, 1]),
         ] {
-            let attached = network::attach(&host.paths, &host.request(id, networks)).unwrap();
+            let attached = host.join(&host.request(id, networks));
             let _shim = Shim::serve(host, id);
             let answer = ask(
                 &attached.netns,

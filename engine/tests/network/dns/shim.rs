@@ -10,7 +10,7 @@ use berth_engine::network::DnsOptions;
 use berth_engine::network::dns::Responder;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
-use crate::host::Host;
+use crate::host::{Host, Joined};
 
 /// How long nothing must happen before a clock in a hurry goes on to the next deadline.
 const QUIET: Duration = Duration::from_millis(50);
@@ -45,7 +45,17 @@ impl Shim {
     }
 
     pub(crate) fn serve_with(host: &Host, id: &str, options: &DnsOptions) -> Self {
-        let mut responder = Responder::bind(&host.paths, id, options).unwrap();
+        Self::run(Responder::bind(&host.paths, id, options).unwrap())
+    }
+
+    /// That of a microVM.
+    pub(crate) fn serve_guest(host: &Host, id: &str, guest: &mut Joined) -> Self {
+        let sockets = guest.attachment.name_server.take().unwrap();
+        let options = DnsOptions::default();
+        Self::run(Responder::of_guest(&host.paths, id, &options, sockets, &guest.endpoints).unwrap())
+    }
+
+    fn run(mut responder: Responder) -> Self {
         let shared = Arc::new(Shared {
             wake: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).unwrap(),
             is_over: AtomicBool::new(false),
