@@ -62,6 +62,14 @@ impl Failure {
         self
     }
 
+    /// The same, saying first what was attempted.
+    pub fn within(mut self, attempt: &str) -> Failure {
+        if !self.messages.is_empty() {
+            self.messages.insert(0, attempt.to_owned());
+        }
+        self
+    }
+
     /// Prints it and says how to end.
     pub fn report(&self) -> Exit {
         if !self.messages.is_empty() {

@@ -74,9 +74,29 @@ impl Engine {
         drop(root);
         // Without the environment, which may hold secrets.
         log::debug!("executing {:?} in container {id}", request.command);
-        if config.host.isolation == Isolation::Vm {
-            return vm::exec::exec(&self.paths.run_dir(id), &process, request);
+        let command = line(&request.command);
+        self.event(&format!("exec_create: {command}"), &config, &[]);
+        let ended = if config.host.isolation == Isolation::Vm {
+            vm::exec::exec(&self.paths.run_dir(id), &process, request).map(Some)
+        } else {
+            self.exec_on_host(id, process, request, || {
+                self.event(&format!("exec_start: {command}"), &config, &[]);
+            })
+        }?;
+        if let Some(code) = ended.filter(|_| !request.detach) {
+            self.event("exec_die", &config, &[("exitCode", code.to_string())]);
         }
+        Ok(ended.unwrap_or(0))
+    }
+
+    /// Its exit code, unless we have left before; tells when it runs.
+    fn exec_on_host(
+        &self,
+        id: &ContainerId,
+        process: serde_json::Value,
+        request: &ExecRequest,
+        runs: impl FnOnce(),
+    ) -> Result<Option<i32>> {
         let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
             path: "process of exec".into(),
             source,
@@ -100,19 +120,25 @@ impl Engine {
         let started = container
             .exec(&process, options)
             .map_err(|e| runtime_error(id, e))?;
+        runs();
         if request.detach {
-            return Ok(0);
+            return Ok(None);
         }
         if let Some(master) = started.console
             && terminal(master.as_fd(), &resize_of(&master), request)? == Left::ByKeys
         {
             leave(master)?;
-            return Ok(0);
+            return Ok(None);
         }
-        Ok(berth_sys::pidfd::wait(&started.pidfd)
-            .at("wait for", "exec")?
-            .code())
+        let exit = berth_sys::pidfd::wait(&started.pidfd).at("wait for", "exec")?;
+        Ok(Some(exit.code()))
     }
+}
+
+/// A command as one line of the event log, where it need not be whole.
+fn line(command: &[String]) -> String {
+    const CHARACTERS_MAX: usize = 1024;
+    command.join(" ").chars().take(CHARACTERS_MAX).collect()
 }
 
 /// Leaves a process that keeps the terminal open: closed, it would hang up on the program that goes on at it.

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 
+use berth_cgroups::{Cgroup, CgroupPath, Hierarchy};
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 
@@ -101,6 +102,7 @@ pub(crate) fn clear(paths: &Paths, id: &ContainerId, state: &State) -> Result<()
         berth_sys::pidfd::ended_within(&pidfd, None).at("wait for", "/proc")?;
     }
     crate::shim::forget(paths, id)?;
+    forget_cgroup(paths, id);
     network::detach(&network_paths(paths), id.as_str()).map_err(|e| Error::Network {
         id: id.to_string(),
         source: Box::new(e),
@@ -111,6 +113,22 @@ pub(crate) fn clear(paths: &Paths, id: &ContainerId, state: &State) -> Result<()
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", paths.run_dir(id), e)),
         _ => Ok(()),
     }
+}
+
+/// Removes a cgroup that the runtime knows no more of, because the run state was wiped, and kills what is in it. A cgroup that
+/// cannot be removed keeps no container from being put right.
+fn forget_cgroup(paths: &Paths, id: &ContainerId) {
+    let Ok(config) = record::config(paths, id) else {
+        return;
+    };
+    let _ = Hierarchy::detect().and_then(|hierarchy| {
+        let path = CgroupPath::parse(config.cgroup())?;
+        let cgroup = Cgroup::open(&hierarchy, &path)?;
+        cgroup.kill()?;
+        cgroup.remove()?;
+        hierarchy.remove_made_parents(&path);
+        Ok(())
+    });
 }
 
 /// The same two directories, as the network module names them.

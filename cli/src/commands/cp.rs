@@ -31,6 +31,23 @@ pub struct Copy {
 }
 
 pub fn run(args: Copy, context: &Context) -> Result<Exit> {
+    copy_as_asked(&args, context).map_err(|failure| {
+        // Without it a path alone would not say on which side it was looked for.
+        let (source, target) = (&args.source, &args.target);
+        failure.within(&format!("copy {source} to {target}"))
+    })?;
+    // Told to people only, as docker has it.
+    if !args.quiet && args.target != "-" && io::stdout().is_terminal() {
+        printer::prompt(&format!(
+            "copied {} to {}\n",
+            printer::harmless(&args.source),
+            printer::harmless(&args.target)
+        ));
+    }
+    Ok(Exit::Success)
+}
+
+fn copy_as_asked(args: &Copy, context: &Context) -> Result<()> {
     let options = Options {
         archive: args.archive,
         follow: args.follow_link,
@@ -45,17 +62,17 @@ pub fn run(args: Copy, context: &Context) -> Result<Exit> {
                     BufWriter::new(io::stdout().lock()),
                     options,
                 )?;
-                return Ok(Exit::Success);
+            } else {
+                copy::from_container(files.root(), Path::new(path), Path::new(&args.target), options)?;
             }
-            copy::from_container(files.root(), Path::new(path), Path::new(&args.target), options)?;
         }
         (None, Some((container, path))) => {
             let files = files_of(container, context)?;
             if args.source == "-" {
                 copy::read_archive(files.root(), Path::new(path), io::stdin().lock(), options)?;
-                return Ok(Exit::Success);
+            } else {
+                copy::into_container(files.root(), Path::new(&args.source), Path::new(path), options)?;
             }
-            copy::into_container(files.root(), Path::new(&args.source), Path::new(path), options)?;
         }
         (Some(_), Some(_)) => {
             return Err(Failure::unsupported(
@@ -65,15 +82,7 @@ pub fn run(args: Copy, context: &Context) -> Result<Exit> {
         }
         (None, None) => return Err(Failure::new("one of the paths must be CONTAINER:PATH")),
     }
-    // Told to people only, as docker has it.
-    if !args.quiet && io::stdout().is_terminal() {
-        printer::prompt(&format!(
-            "copied {} to {}\n",
-            printer::harmless(&args.source),
-            printer::harmless(&args.target)
-        ));
-    }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 /// A path with a slash in front or a dot is of this host, as docker reads it.

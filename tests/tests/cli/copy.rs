@@ -309,7 +309,17 @@ fn directories_land_as_docker_says() {
     assert_eq!(stat("/var/below/file"), "5:6", "-a keeps owners");
     let missing = berth.run(["cp", &format!("{tree}/below/file"), "box:/no/such/dir/"]);
     assert_eq!(missing.code, 1);
-    assert!(missing.stderr.contains("/no/such/dir"), "{}", missing.stderr);
+    assert!(
+        missing.stderr.contains("copy ") && missing.stderr.contains("to box:/no/such/dir/: "),
+        "which side is meant: {}",
+        missing.stderr
+    );
+    let gone = berth.run(["cp", "box:/no/such/file", "."]);
+    assert!(
+        gone.stderr.contains("copy box:/no/such/file to .: "),
+        "{}",
+        gone.stderr
+    );
     let onto = berth.run(["cp", tree, "box:/etc/passwd"]);
     assert_eq!(onto.code, 1, "a directory cannot replace a file");
     // Links: copied as they are, and with -L followed.

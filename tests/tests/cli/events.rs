@@ -31,6 +31,14 @@ fn the_past_is_told_and_filtered() {
         "create start die destroy"
     );
     assert_eq!(events(&["--filter", "type=volume"]), "create");
+    crate::fixture::sleeping(&berth, "box", &[]);
+    let _ = berth.run(["exec", "box", "sh", "-c", "exit 4"]);
+    let _ = berth.run(["exec", "-d", "box", "true"]).ok();
+    assert_eq!(
+        events(&["--filter", "container=box"]),
+        "create start exec_create: sh -c exit 4 exec_start: sh -c exit 4 exec_die exec_create: true exec_start: true"
+    );
+    assert_eq!(events(&["--filter", "event=exec_die"]), "exec_die");
     assert_eq!(events(&["--filter", "event=die"]), "die");
     let json = berth
         .run([

@@ -178,6 +178,12 @@ fn top_shows_the_processes() {
         berth.run(["top", "box"]).ok().lines().count() == 4
     });
     let top = berth.run(["top", "box"]).ok();
+    let heads: Vec<&str> = top.lines().next().expect("headings").split_whitespace().collect();
+    assert_eq!(
+        heads,
+        ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"],
+        "docker's"
+    );
     for want in ["PID", "sleep 501", "sleep 502"] {
         assert!(top.contains(want), "no {want} in {top}");
     }
@@ -187,7 +193,15 @@ fn top_shows_the_processes() {
             .lines()
             .next()
             .map(|l| l.split_whitespace().collect::<Vec<_>>()),
-        Some(vec!["PID", "COMM"])
+        Some(vec!["PID", "COMMAND"])
+    );
+    let all = berth.run(["top", "box", "aux"]).ok();
+    assert!(all.starts_with("USER ") && all.contains("%CPU"), "{all}");
+    let user = berth.run(["top", "box", "-o", "user,stat,args"]).ok();
+    assert!(
+        user.lines()
+            .any(|line| line.starts_with("root ") && line.ends_with("sleep 501")),
+        "{user}"
     );
     assert_eq!(berth.run(["top", "box", "-o", "colour"]).code, 1);
     let _ = berth.run(["stop", "-t", "0", "box"]).ok();
