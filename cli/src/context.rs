@@ -71,6 +71,14 @@ impl Context {
         Events::new(&self.root)
     }
 
+    /// Writes to the event log what a verb did with an object and a container.
+    pub fn of_container(&self, kind: Kind, action: &str, id: &str, container: &str) -> Result<()> {
+        let event = Event::new(kind, action, id)
+            .with("name", id)
+            .with("container", container);
+        Ok(self.events().append(&event)?)
+    }
+
     /// Writes to the event log what a verb did.
     pub fn happened(&self, kind: Kind, action: &str, id: &str) -> Result<()> {
         Ok(self

@@ -20,7 +20,7 @@ use crate::flags::{
     UserSpec, UsernsMode, UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
-use crate::network::{DnsOptions, Mac, PortMapping};
+use crate::network::{DEFAULT_NETWORK, DnsOptions, Endpoint, Mac, PortMapping};
 
 /// Limits of a container; what `berth update` may change.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -246,12 +246,34 @@ pub struct ContainerConfig {
     pub seccomp: Seccomp,
     /// Everything that concerns the host; volumes have names, `-P` is expanded.
     pub host: HostConfig,
+    /// Its networks, once `network connect` or `disconnect` has changed them; until then the flags say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<Vec<Endpoint>>,
 }
 
 impl ContainerConfig {
     /// Program and arguments.
     pub fn args(&self) -> Vec<String> {
         self.entrypoint.iter().chain(&self.cmd).cloned().collect()
+    }
+
+    /// The networks it joins when it starts.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        if let Some(networks) = &self.networks {
+            return networks.clone();
+        }
+        let host = &self.host;
+        let network = match &host.network {
+            NetworkMode::Bridge => DEFAULT_NETWORK.to_owned(),
+            NetworkMode::Named(name) => name.clone(),
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_) => return Vec::new(),
+        };
+        vec![Endpoint {
+            network,
+            ip: host.ip,
+            mac: host.mac,
+            aliases: host.network_aliases.clone(),
+        }]
     }
 
     /// The cgroup's path below each hierarchy's mount, `/berth/<id>`.

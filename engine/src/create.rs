@@ -17,11 +17,11 @@ use crate::flags::{
     UtsMode,
 };
 use crate::id::{ContainerId, ContainerName};
-use crate::network::PortMapping;
+use crate::network::{Networks, PortMapping};
 use crate::paths::Paths;
 use crate::ports;
 use crate::volumes::Volumes;
-use crate::{names, record, remove, spec};
+use crate::{names, reconcile, record, remove, spec};
 
 /// A container just made.
 #[derive(Debug, Clone)]
@@ -163,6 +163,12 @@ fn resolve(
         return Err(Error::NoCommand(name.to_string()));
     }
     let mut host = request.host.clone();
+    if let NetworkMode::Named(asked) = &host.network
+        && let Ok(found) = Networks::open(&reconcile::network_paths(paths)).and_then(|all| all.get(asked))
+    {
+        // It may have been named by its id.
+        host.network = NetworkMode::Named(found.name);
+    }
     let mut exposed: Vec<String> = image.exposed_ports.keys().cloned().collect();
     for text in &request.expose {
         exposed.extend(ports::expose(text)?);
@@ -245,6 +251,7 @@ fn resolve(
         healthcheck: healthcheck(request, image)?,
         seccomp,
         host,
+        networks: None,
     })
 }
 

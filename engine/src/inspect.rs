@@ -384,14 +384,27 @@ fn of_network(config: &ContainerConfig, state: &State, paths: &Paths) -> Value {
             other => *other = json!([to]),
         }
     }
+    let asked = config.endpoints();
+    let asked_of = |name: &str| asked.iter().find(|endpoint| endpoint.network == name);
+    // Of one that runs the network's own record: `network connect` changes it, and the state is the shim's to write.
+    let places = if state.pid > 0 {
+        let attached = network::inspect(&crate::reconcile::network_paths(paths), config.id.as_str());
+        attached
+            .ok()
+            .flatten()
+            .map_or_else(|| state.endpoints.clone(), |(places, _)| places)
+    } else {
+        Vec::new()
+    };
     let mut networks = Map::new();
-    for e in &state.endpoints {
+    for e in &places {
+        let asked = asked_of(&e.network);
         networks.insert(
             e.network.clone(),
             json!({
-                "IPAMConfig": config.host.ip.map(|ip| json!({ "IPv4Address": ip.to_string() })),
+                "IPAMConfig": asked.and_then(|e| e.ip).map(|ip| json!({ "IPv4Address": ip.to_string() })),
                 "Links": null,
-                "Aliases": config.host.network_aliases,
+                "Aliases": asked.map(|e| e.aliases.clone()).unwrap_or_default(),
                 "DNSNames": e.names,
                 "MacAddress": e.mac.to_string(),
                 "Gateway": e.gateway.to_string(),
@@ -404,19 +417,19 @@ fn of_network(config: &ContainerConfig, state: &State, paths: &Paths) -> Value {
         );
     }
     if networks.is_empty() {
-        // Its place before it starts: the name without addresses.
-        let name = match &config.host.network {
-            NetworkMode::Bridge => Some("bridge".to_owned()),
-            NetworkMode::None => Some("none".to_owned()),
-            NetworkMode::Host => Some("host".to_owned()),
-            NetworkMode::Named(name) => Some(name.clone()),
-            NetworkMode::Container(_) => None,
-        };
-        if let Some(name) = name {
+        // Its places before it starts: names without addresses.
+        let mut names: Vec<(String, Vec<String>)> =
+            asked.into_iter().map(|e| (e.network, e.aliases)).collect();
+        match &config.host.network {
+            NetworkMode::None => names.push(("none".to_owned(), Vec::new())),
+            NetworkMode::Host => names.push(("host".to_owned(), Vec::new())),
+            NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::Container(_) => {}
+        }
+        for (name, aliases) in names {
             networks.insert(
                 name,
                 json!({
-                    "Aliases": config.host.network_aliases,
+                    "Aliases": aliases,
                     "MacAddress": "",
                     "Gateway": "",
                     "IPAddress": "",
@@ -426,10 +439,7 @@ fn of_network(config: &ContainerConfig, state: &State, paths: &Paths) -> Value {
         }
     }
     // The flat fields are the default bridge's alone, as in docker.
-    let flat = state
-        .endpoints
-        .iter()
-        .find(|e| e.network == network::DEFAULT_NETWORK);
+    let flat = places.iter().find(|e| e.network == network::DEFAULT_NETWORK);
     let netns = paths.state.join("netns").join(config.id.as_str());
     json!({
         "Bridge": "",

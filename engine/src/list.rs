@@ -7,7 +7,7 @@ use regex_lite::Regex;
 use crate::container::{State, Status};
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::flags::InvalidFlag;
+use crate::flags::{InvalidFlag, NetworkMode};
 use crate::id::{ContainerId, ContainerName};
 use crate::{ContainerConfig, OpenPort, network, ports, reconcile, record};
 
@@ -119,6 +119,20 @@ pub struct Summary {
     pub config: ContainerConfig,
 }
 
+impl Summary {
+    /// Names of its networks; `host`, `none` or `container:…` where it has none of its own.
+    #[must_use]
+    pub fn networks(&self) -> Vec<String> {
+        match &self.config.host.network {
+            NetworkMode::Bridge | NetworkMode::Named(_) => {
+                let endpoints = self.config.endpoints().into_iter();
+                endpoints.map(|endpoint| endpoint.network).collect()
+            }
+            other => vec![other.to_string()],
+        }
+    }
+}
+
 impl Engine {
     /// Containers, newest first. Puts right what a dead shim left behind, and the network's rules if somebody flushed them.
     pub fn list(&self, options: &ListOptions) -> Result<Vec<Summary>> {
@@ -221,7 +235,7 @@ fn matches(row: &Summary, filter: &ListFilter, bound: Option<Timestamp>) -> bool
             m.target.to_str() == Some(text)
                 || matches!(&m.kind, crate::flags::MountKind::Volume { name: Some(n), .. } if n == text)
         }),
-        ListFilter::Network(name) => host.network.to_string() == *name,
+        ListFilter::Network(name) => row.networks().contains(name),
         ListFilter::Publish(port) => host
             .ports
             .iter()

@@ -1,13 +1,16 @@
-//! A running container joins a network or leaves one: first the network, then the container's `/etc/hosts`, as docker has
-//! it. Other files need nothing: its name server reads what it is attached to anew for each question.
+//! A container joins a network or leaves one. Recorded first, so that its next start finds it there; if it runs, the network is
+//! changed next and then the container's `/etc/hosts`, as docker has it. Other files need nothing: its name server reads what
+//! it is attached to anew for each question.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use crate::config::ContainerConfig;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
+use crate::flags::NetworkMode;
 use crate::id::ContainerId;
 use crate::network::{self, Endpoint, files};
 use crate::{reconcile, record};
@@ -16,16 +19,84 @@ use crate::{reconcile, record};
 const HOSTS_MAX: u64 = 1 << 20;
 
 impl Engine {
-    /// Joins a container to one more network while it runs. On failure it has not joined.
+    /// Joins a container to one more network, at once if it runs. On failure it has not joined.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchContainer`], [`Error::Network`], also for a container that does not run, or a failed write.
+    /// [`Error::NoSuchContainer`]; [`Error::Invalid`] for a container whose network is not its own or that asked for none;
+    /// [`Error::Network`], or a failed write.
     pub fn connect(&self, id: &ContainerId, endpoint: &Endpoint) -> Result<()> {
         let _lock = record::lock(&self.paths, id)?;
-        reconcile::locked(&self.paths, id)?;
-        let config = record::config(&self.paths, id)?;
-        let paths = reconcile::network_paths(&self.paths);
+        let state = reconcile::locked(&self.paths, id)?;
+        let before = record::config(&self.paths, id)?;
+        changeable(&before)?;
+        for alias in &endpoint.aliases {
+            network::validate_alias(alias).map_err(|e| failed(id, e))?;
+        }
+        let mut networks = before.endpoints();
+        if networks.iter().any(|other| other.network == endpoint.network) {
+            let (container, network) = (id.to_string(), endpoint.network.clone());
+            return Err(failed(id, network::Error::Attached { container, network }));
+        }
+        networks.push(endpoint.clone());
+        self.change(&before, networks, state.pid > 0, |config| {
+            self.join(config, endpoint)
+        })
+    }
+
+    /// Takes a container off a network, at once if it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::connect`].
+    pub fn disconnect(&self, id: &ContainerId, network: &str) -> Result<()> {
+        let _lock = record::lock(&self.paths, id)?;
+        let state = reconcile::locked(&self.paths, id)?;
+        let before = record::config(&self.paths, id)?;
+        changeable(&before)?;
+        let mut networks = before.endpoints();
+        let count = networks.len();
+        networks.retain(|other| other.network != network);
+        if networks.len() == count {
+            let (container, network) = (id.to_string(), network.to_owned());
+            return Err(failed(id, network::Error::NotAttached { container, network }));
+        }
+        self.change(&before, networks, state.pid > 0, |config| {
+            self.leave(config, network)
+        })
+    }
+
+    /// Records the networks, then does `now` if the container is attached; the record says what is in force.
+    fn change(
+        &self,
+        before: &ContainerConfig,
+        networks: Vec<Endpoint>,
+        runs: bool,
+        now: impl FnOnce(&ContainerConfig) -> Result<()>,
+    ) -> Result<()> {
+        let config = ContainerConfig {
+            networks: Some(networks),
+            ..before.clone()
+        };
+        record::save_config(&self.paths, &config)?;
+        if !runs {
+            return Ok(());
+        }
+        match now(&config) {
+            Ok(()) => self.reload(&config, false),
+            // It ended a moment ago; its next start reads the record.
+            Err(Error::Network { source, .. }) if matches!(*source, network::Error::NotAttached { .. }) => {
+                Ok(())
+            }
+            Err(e) => {
+                record::save_config(&self.paths, before)?;
+                Err(e)
+            }
+        }
+    }
+
+    fn join(&self, config: &ContainerConfig, endpoint: &Endpoint) -> Result<()> {
+        let (id, paths) = (&config.id, reconcile::network_paths(&self.paths));
         let place = network::connect(&paths, id.as_str(), endpoint).map_err(|e| failed(id, e))?;
         let line = files::own_line(place.ip, &config.hostname, config.domainname.as_deref());
         let hosts = self.paths.run_dir(id).join("hosts");
@@ -37,16 +108,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes a container off a network while it runs.
-    ///
-    /// # Errors
-    ///
-    /// As [`Engine::connect`].
-    pub fn disconnect(&self, id: &ContainerId, network: &str) -> Result<()> {
-        let _lock = record::lock(&self.paths, id)?;
-        reconcile::locked(&self.paths, id)?;
-        let config = record::config(&self.paths, id)?;
-        let paths = reconcile::network_paths(&self.paths);
+    fn leave(&self, config: &ContainerConfig, network: &str) -> Result<()> {
+        let (id, paths) = (&config.id, reconcile::network_paths(&self.paths));
         let attached = network::inspect(&paths, id.as_str()).map_err(|e| failed(id, e))?;
         network::disconnect(&paths, id.as_str(), network).map_err(|e| failed(id, e))?;
         let places = attached.map(|(places, _)| places).unwrap_or_default();
@@ -57,6 +120,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Refuses containers whose networks are not theirs to change.
+fn changeable(config: &ContainerConfig) -> Result<()> {
+    let why = match &config.host.network {
+        NetworkMode::Bridge | NetworkMode::Named(_) => return Ok(()),
+        NetworkMode::Host => "it is on the host's".to_owned(),
+        NetworkMode::None => "it was created with --network none".to_owned(),
+        NetworkMode::Container(other) => format!("they are those of container {other}"),
+    };
+    Err(Error::Invalid {
+        what: format!("change of the networks of container {}", config.name),
+        why,
+    })
 }
 
 fn failed(id: &ContainerId, e: network::Error) -> Error {

@@ -69,7 +69,8 @@ impl Engine {
         Ok(())
     }
 
-    fn reload(&self, config: &ContainerConfig, limits: bool) -> Result<()> {
+    /// Has the shim read the record again.
+    pub(crate) fn reload(&self, config: &ContainerConfig, limits: bool) -> Result<()> {
         match protocol::connect(&self.paths.run_dir(&config.id)) {
             Ok(socket) => self
                 .ask(

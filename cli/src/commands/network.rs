@@ -3,8 +3,9 @@
 use clap::Args;
 use std::net::Ipv4Addr;
 
+use berth_engine::Error;
 use berth_engine::events::Kind;
-use berth_engine::network::{Endpoint, Mac, Network, NetworkOptions};
+use berth_engine::network::{self, Endpoint, Mac, Network, NetworkOptions};
 use serde_json::json;
 
 use crate::container_args::pair_or_key;
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::failure::Result;
 use crate::filter::{Filter, PruneFilter, label_matches};
 use crate::printer::{self, Rows};
+use crate::switch;
 
 #[derive(Debug, Args)]
 pub struct Create {
@@ -23,6 +25,9 @@ pub struct Create {
     /// The host's address on the network
     #[arg(long)]
     gateway: Option<Ipv4Addr>,
+    /// The part of the subnet that addresses are handed out of
+    #[arg(long)]
+    ip_range: Option<String>,
     /// No way out of the network
     #[arg(long)]
     internal: bool,
@@ -37,14 +42,15 @@ pub struct Create {
 }
 
 pub fn create(args: Create, context: &Context) -> Result<Exit> {
-    let bad = |text: &str| Failure::new(format!("--subnet: {text:?} is no network such as 10.9.0.0/24"));
+    let net = |flag: &str, text: Option<String>| {
+        let bad = |text: &str| Failure::new(format!("{flag}: {text:?} is no network such as 10.9.0.0/24"));
+        text.map(|text| text.parse().map_err(|_| bad(&text))).transpose()
+    };
     let options = NetworkOptions {
         name: args.name,
-        subnet: args
-            .subnet
-            .map(|text| text.parse().map_err(|_| bad(&text)))
-            .transpose()?,
+        subnet: net("--subnet", args.subnet)?,
         gateway: args.gateway,
+        ip_range: net("--ip-range", args.ip_range)?,
         internal: args.internal,
         driver: args.driver,
         labels: args.label.iter().map(|text| pair_or_key(text)).collect(),
@@ -75,7 +81,7 @@ pub struct Connect {
 pub fn connect(args: Connect, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
     let id = engine.find(&args.container)?;
-    let network = context.networks()?.get(&args.network)?.name;
+    let network = joinable(&args.network, context)?;
     let endpoint = Endpoint {
         network: network.clone(),
         ip: args.ip,
@@ -83,12 +89,28 @@ pub fn connect(args: Connect, context: &Context) -> Result<Exit> {
         aliases: args.alias,
     };
     engine.connect(&id, &endpoint)?;
-    context.happened(Kind::Network, "connect", &network)?;
+    context.of_container(Kind::Network, "connect", &network, id.as_str())?;
     Ok(Exit::Success)
+}
+
+/// The name of a network that is one to join.
+fn joinable(asked: &str, context: &Context) -> Result<String> {
+    if matches!(asked, "host" | "none") {
+        return Err(Failure::new(format!(
+            "no container is connected to network {asked}, or taken off it"
+        ))
+        .with_hint(format!(
+            "a container is created with it: `berth run --network {asked}`"
+        )));
+    }
+    Ok(context.networks()?.get(asked)?.name)
 }
 
 #[derive(Debug, Args)]
 pub struct Disconnect {
+    /// A container that is not there, or not on the network, is fine
+    #[arg(short, long)]
+    force: bool,
     /// Network
     network: String,
     /// Container
@@ -97,11 +119,25 @@ pub struct Disconnect {
 
 pub fn disconnect(args: Disconnect, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
-    let id = engine.find(&args.container)?;
-    let network = context.networks()?.get(&args.network)?.name;
-    engine.disconnect(&id, &network)?;
-    context.happened(Kind::Network, "disconnect", &network)?;
+    let network = joinable(&args.network, context)?;
+    let left = engine
+        .find(&args.container)
+        .and_then(|id| engine.disconnect(&id, &network).map(|()| id));
+    match left {
+        Ok(id) => context.of_container(Kind::Network, "disconnect", &network, id.as_str())?,
+        Err(error) if args.force && is_off(&error) => {}
+        Err(error) => return Err(error.into()),
+    }
     Ok(Exit::Success)
+}
+
+/// Whether there was nothing to take off the network.
+fn is_off(error: &Error) -> bool {
+    match error {
+        Error::NoSuchContainer(_) => true,
+        Error::Network { source, .. } => matches!(**source, network::Error::NotAttached { .. }),
+        _ => false,
+    }
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +158,7 @@ pub fn inspect(args: Inspect, context: &Context) -> Result<Exit> {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// name, id, label, driver
+    /// name, id, label, driver, scope, type, dangling
     #[arg(short, long = "filter")]
     filter: Vec<Filter>,
     /// table, json, or a Go template
@@ -145,10 +181,26 @@ pub fn list(args: List, context: &Context) -> Result<Exit> {
                 "id" => network.id().starts_with(value.as_str()),
                 "driver" => network.driver() == *value,
                 "label" => label_matches(value, |key| network.label(key)),
+                "scope" => value == "local",
+                "type" => match value.as_str() {
+                    "custom" => !network.is_predefined(),
+                    "builtin" => network.is_predefined(),
+                    _ => {
+                        return Err(Failure::new(format!(
+                            "filter type={value}: expected custom or builtin"
+                        )));
+                    }
+                },
+                "dangling" => {
+                    let dangling = switch::parse(value).map_err(Failure::new)?;
+                    let idle = !network.is_predefined()
+                        && context.networks()?.containers(network.name())?.is_empty();
+                    dangling == idle
+                }
                 other => {
                     return Err(Failure::unsupported(
                         &format!("filter {other}"),
-                        "use name, id, label or driver",
+                        "use name, id, label, driver, scope, type or dangling",
                     ));
                 }
             };
@@ -216,14 +268,20 @@ pub fn unused(filter: &PruneFilter, context: &Context) -> Result<()> {
 
 #[derive(Debug, Args)]
 pub struct Remove {
+    /// One that is not there is no failure
+    #[arg(short, long)]
+    force: bool,
     /// Networks
     #[arg(required = true, value_name = "NETWORK")]
     names: Vec<String>,
 }
 
 pub fn remove(args: Remove, context: &Context) -> Result<Exit> {
-    super::each(&args.names, |name| {
-        context.networks()?.remove(name)?;
-        context.happened(Kind::Network, "destroy", name)
+    super::each(&args.names, |name| match context.networks()?.remove(name) {
+        Err(network::Error::NotFound(_)) if args.force => Ok(()),
+        removed => {
+            removed?;
+            context.happened(Kind::Network, "destroy", name)
+        }
     })
 }

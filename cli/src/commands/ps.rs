@@ -135,7 +135,7 @@ pub fn row(summary: &Summary, whole: bool, now: Timestamp) -> Value {
         "Status": status,
         "Names": summary.name.as_str(),
         "Labels": labels.join(","),
-        "Networks": summary.config.host.network.to_string(),
+        "Networks": summary.networks().join(","),
         "Mounts": mounts.join(","),
         "LocalVolumes": volumes.count().to_string(),
         "Size": "0B",

@@ -155,8 +155,14 @@ impl<'a> Leases<'a> {
     /// is rare, so the first does not look.
     fn take_next(&self, container: &str, name: &str) -> Result<Ipv4Addr> {
         let subnet = self.network.subnet;
-        let first = u32::from(subnet.network()).saturating_add(1);
-        let last = u32::from(subnet.broadcast()).saturating_sub(1);
+        let (mut first, mut last) = (
+            u32::from(subnet.network()).saturating_add(1),
+            u32::from(subnet.broadcast()).saturating_sub(1),
+        );
+        if let Some(range) = self.network.ip_range {
+            first = first.max(u32::from(range.network()));
+            last = last.min(u32::from(range.broadcast()));
+        }
         let cursor = self.paths.network(&self.network.name).join("last");
         let previous = fs::read_to_string(&cursor)
             .ok()

@@ -79,6 +79,9 @@ pub struct Network {
     pub subnet: Ipv4Net,
     /// The host's address on the bridge.
     pub gateway: Ipv4Addr,
+    /// The part of the subnet that addresses are handed out of, unless one is asked for; all of it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<Ipv4Net>,
     /// No way out of the network and none in.
     #[serde(default)]
     pub internal: bool,
@@ -98,6 +101,8 @@ pub struct NetworkOptions {
     pub subnet: Option<Ipv4Net>,
     /// The subnet's first address when absent.
     pub gateway: Option<Ipv4Addr>,
+    /// Where addresses are handed out of, beneath the subnet.
+    pub ip_range: Option<Ipv4Net>,
     /// No way out of the network and none in.
     pub internal: bool,
     /// `bridge` when absent; others are refused.
@@ -239,8 +244,8 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
-/// A container's place on one network, as asked.
-#[derive(Debug, Clone, Default)]
+/// A container's place on one network, as asked. Part of the container's record.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The network's name.
     pub network: String,

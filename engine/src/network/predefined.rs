@@ -4,9 +4,10 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::error::{Error, Result};
+use super::lease;
 use super::model::{DEFAULT_BRIDGE, DEFAULT_NETWORK, Network};
 use super::store::Networks;
 
@@ -24,6 +25,7 @@ pub(super) fn default_network() -> Network {
         bridge: DEFAULT_BRIDGE.into(),
         subnet: DEFAULT_SUBNET,
         gateway: Ipv4Addr::new(10, 77, 0, 1),
+        ip_range: None,
         internal: false,
         labels: std::collections::BTreeMap::new(),
         created: CREATED.into(),
@@ -75,6 +77,12 @@ impl Listed {
             Self::Host => "host",
             Self::None => "null",
         }
+    }
+
+    /// Whether it is there without anybody having made it.
+    #[must_use]
+    pub fn is_predefined(&self) -> bool {
+        is_predefined(self.name())
     }
 
     /// Whether it is a network without a way out.
@@ -131,23 +139,42 @@ impl Networks {
         };
         let (containers, config, options, labels) = match &found {
             Listed::Bridge(network) => {
-                let length = network.subnet.prefix_len();
-                let container = |(id, ip)| (id, json!({"IPv4Address": format!("{ip}/{length}")}));
-                let containers = self.containers(&network.name)?.into_iter().map(container);
+                let mut config = json!({"Subnet": network.subnet, "Gateway": network.gateway});
+                if let Some(range) = network.ip_range {
+                    config["IPRange"] = json!(range);
+                }
                 (
-                    containers.collect(),
-                    json!([{"Subnet": network.subnet, "Gateway": network.gateway}]),
+                    self.members(network)?,
+                    json!([config]),
                     json!({"com.docker.network.bridge.name": network.bridge}),
                     json!(network.labels),
                 )
             }
-            Listed::Host | Listed::None => (serde_json::Map::new(), json!([]), json!({}), json!({})),
+            Listed::Host | Listed::None => (Map::new(), json!([]), json!({}), json!({})),
         };
         Ok(json!({
             "Name": found.name(), "Id": found.id(), "Created": found.created(), "Scope": "local", "Driver": found.driver(),
-            "Internal": found.internal(), "Labels": labels, "Containers": containers,
+            "Internal": found.internal(), "Attachable": false, "Ingress": false, "EnableIPv6": false, "Labels": labels, "Containers": containers,
             "IPAM": {"Driver": "default", "Config": config}, "Options": options,
         }))
+    }
+
+    /// The containers of a network in docker's shape, by id.
+    fn members(&self, network: &Network) -> Result<Map<String, Value>> {
+        let mut members = Map::new();
+        for (id, ip) in self.containers(&network.name)? {
+            let mac = super::attach::inspect(&self.paths, &id)?
+                .and_then(|(places, _)| places.into_iter().find(|place| place.ip == ip))
+                .map_or_else(String::new, |place| place.mac.to_string());
+            let member = json!({
+                "Name": lease::name_of(&self.paths, &network.name, ip).unwrap_or_default(),
+                "MacAddress": mac,
+                "IPv4Address": format!("{ip}/{}", network.subnet.prefix_len()),
+                "IPv6Address": "",
+            });
+            members.insert(id, member);
+        }
+        Ok(members)
     }
 }
 

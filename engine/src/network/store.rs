@@ -20,7 +20,7 @@ const POOL: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 78, 0, 0), 15);
 /// The networks of one `ROOT`.
 #[derive(Debug)]
 pub struct Networks {
-    paths: Paths,
+    pub(super) paths: Paths,
 }
 
 impl Networks {
@@ -66,6 +66,14 @@ impl Networks {
                 reason: "the gateway is not one of its host addresses",
             });
         }
+        if let Some(range) = options.ip_range
+            && !subnet.contains(&range)
+        {
+            return Err(Error::Subnet {
+                subnet: range.to_string(),
+                reason: "the range of addresses is not part of the subnet",
+            });
+        }
         let id = random_id(&self.paths)?;
         let network = Network {
             name: name.to_owned(),
@@ -74,6 +82,7 @@ impl Networks {
             driver: "bridge".into(),
             subnet,
             gateway,
+            ip_range: options.ip_range,
             internal: options.internal,
             labels: options.labels.clone(),
             created: jiff::Timestamp::now().to_string(),

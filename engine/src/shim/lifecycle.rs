@@ -12,7 +12,7 @@ use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{Isolation, NetworkMode};
 use crate::isolation::{self, Launched, Sandbox};
-use crate::network::{self, AttachRequest, Attachment, Endpoint, FarEnd, Released, dns::Responder, files};
+use crate::network::{self, AttachRequest, Attachment, FarEnd, Released, dns::Responder, files};
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
 use crate::record::{self, Durability};
@@ -69,8 +69,8 @@ fn name_shim(state: &mut State) {
 fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
     let id = &config.id;
     let attachment = attach_network(paths, config)?;
-    let responder = match (&attachment, has_endpoints(config)) {
-        (Some(_), true) => Some(
+    let responder = match &attachment {
+        Some(attachment) if !attachment.endpoints.is_empty() => Some(
             Responder::bind(&network_paths(paths), id.as_str(), &config.host.dns)
                 .map_err(|e| network_error(config, e))?,
         ),
@@ -128,34 +128,25 @@ fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
     }
 }
 
-fn has_endpoints(config: &ContainerConfig) -> bool {
-    matches!(config.host.network, NetworkMode::Bridge | NetworkMode::Named(_))
-}
-
 fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Attachment>> {
     let host = &config.host;
-    let name = match &host.network {
-        NetworkMode::Host | NetworkMode::Container(_) => return Ok(None),
-        NetworkMode::None => None,
-        NetworkMode::Bridge => Some(network::DEFAULT_NETWORK.to_owned()),
-        NetworkMode::Named(name) => Some(name.clone()),
+    if matches!(host.network, NetworkMode::Host | NetworkMode::Container(_)) {
+        return Ok(None);
+    }
+    let networks = config.endpoints();
+    // Taken off its last network it has no address to publish.
+    let ports = if networks.is_empty() {
+        Vec::new()
+    } else {
+        host.ports.clone()
     };
-    let networks = name
-        .map(|network| Endpoint {
-            network,
-            ip: host.ip,
-            mac: host.mac,
-            aliases: host.network_aliases.clone(),
-        })
-        .into_iter()
-        .collect();
     let request = AttachRequest {
         container_id: config.id.to_string(),
         name: config.name.to_string(),
         hostname: config.hostname.clone(),
         far_end: FarEnd::NewNamespace,
         networks,
-        ports: host.ports.clone(),
+        ports,
         dns: host.dns.clone(),
     };
     network::attach(&network_paths(paths), &request)

@@ -14,6 +14,7 @@ mod lifecycle;
 mod limits;
 mod list;
 mod logs;
+mod membership;
 mod mounts;
 mod network;
 mod nginx;
