@@ -29,6 +29,8 @@ pub struct Machine {
     pub(crate) ports: Arc<Bus>,
     pub(crate) mmio: Arc<Bus>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Those of the shared directories, which have threads of their own.
+    pub(crate) shares: Vec<Endpoint>,
     /// Names that go with the machine.
     pub(crate) sockets: Vec<SocketFile>,
     pub(crate) drives: Drives,
@@ -51,6 +53,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     let entry = load(config, &memory)?;
     let Devices {
         devices,
+        shares,
         sockets,
         drives,
         interfaces,
@@ -75,7 +78,8 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
 
     let mut mmio = Bus::default();
-    let endpoints = slots::fill(devices, &vm, &mut mmio)?;
+    let mut endpoints = slots::fill(devices, &vm, &mut mmio)?;
+    let shares = endpoints.split_off(endpoints.len() - shares);
 
     let mut table = cpuid::supported(&kvm)?;
     template::change_cpuid(&config.cpu, &mut table)?;
@@ -100,6 +104,7 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         ports: Arc::new(ports),
         mmio: Arc::new(mmio),
         endpoints,
+        shares,
         sockets,
         drives,
         interfaces,

@@ -124,6 +124,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// A directory cannot be shared.
+    #[error("shared directory {tag}: {}", path.display())]
+    SharedDirectory {
+        /// Its tag in the configuration.
+        tag: String,
+        /// The directory or file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The host's side of vsock cannot listen.
     #[error("cannot listen for vsock on {} (is another microVM using it?)", path.display())]
     Vsock {

@@ -1,7 +1,8 @@
 //! One microVM: a KVM monitor that boots a stock Linux kernel with as few devices as it takes.
 //!
 //! ```text
-//! config ─ checks ─► boot: memory ─► kernel, initrd, command line ─► ACPI ─► vCPUs ─► run: one event loop, a thread a vCPU
+//! config ─ checks ─► boot: memory ─► kernel, initrd, command line ─► ACPI ─► vCPUs ─► run: one event loop, a thread a vCPU,
+//!                                                                                            and one a shared directory
 //! ```
 //!
 //! Start at [`boot`], the recipe, and [`arch::x86_64::layout`], the map of guest memory. See docs/vmm.md.
@@ -23,6 +24,7 @@ mod console;
 mod kvm;
 mod memory;
 mod processors;
+mod shares;
 mod socket_file;
 mod vcpu;
 mod vm;

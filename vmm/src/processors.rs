@@ -62,6 +62,7 @@ impl Processors {
         let Filters {
             processor,
             event_loop,
+            share: _,
         } = filters;
         let gate = Arc::new(Gate::shut());
         let begun = spawn(vcpus, shared, ended, &processor, &gate);
@@ -207,13 +208,13 @@ impl Gate {
     }
 
     /// A thread ends.
-    fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.count().gone += 1;
         self.changed.notify_all();
     }
 
     /// Waits until all of so many threads stand or have ended; `kick` makes them look.
-    fn close(&self, threads: usize, kick: impl Fn()) {
+    pub(crate) fn close(&self, threads: usize, kick: impl Fn()) {
         self.closed.store(true, Ordering::Release);
         let mut count = self.count();
         while count.standing + count.gone < threads {
@@ -223,7 +224,7 @@ impl Gate {
         }
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         // Under the lock: a thread that looked and found it closed waits by the time it hears of this.
         let count = self.count();
         self.closed.store(false, Ordering::Release);

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{self, CacheType, Config, Drive, Id, NetworkInterface, RateLimiter};
+use crate::config::{self, CacheType, Config, Drive, Id, NetworkInterface, RateLimiter, SharedDirectory};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::block::{Block, Disk};
 use crate::devices::virtio::endpoint::Shared;
+use crate::devices::virtio::fs::{Budget, Directory, Fs};
 use crate::devices::virtio::net::{Net, Tap};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::throttle::Throttle;
@@ -19,6 +20,8 @@ use crate::socket_file::SocketFile;
 pub(super) struct Devices {
     /// In the order in which the guest finds them: its kernel names disks in that order.
     pub(super) devices: Vec<Arc<Shared>>,
+    /// So many of them, the last, are each served by a thread of its own.
+    pub(super) shares: usize,
     /// What they listen on.
     pub(super) sockets: Vec<SocketFile>,
     pub(super) drives: Drives,
@@ -61,8 +64,13 @@ impl Devices {
         }
         let balloon = config.balloon.as_ref().map(balloon).transpose()?;
         devices.extend(balloon.iter().map(|balloon| balloon.clone() as Arc<Shared>));
+        let budget = Budget::among(config.shared_directories.len());
+        for share in &config.shared_directories {
+            devices.push(Shared::new(shared_directory(share, budget)?)?);
+        }
         Ok(Devices {
             devices,
+            shares: config.shared_directories.len(),
             sockets,
             drives,
             interfaces,
@@ -96,6 +104,17 @@ fn disk(drive: &Drive) -> Result<Block> {
             source,
         })?;
     Ok(Block::new(disk, throttle(drive.rate_limiter)?))
+}
+
+fn shared_directory(share: &SharedDirectory, budget: Budget) -> Result<Fs> {
+    let path = &share.path_on_host;
+    let directory =
+        Directory::share(path, share.is_read_only, budget).map_err(|source| Error::SharedDirectory {
+            tag: share.tag.to_string(),
+            path: path.clone(),
+            source,
+        })?;
+    Ok(Fs::new(share.tag.as_str(), directory))
 }
 
 fn network_card(interface: &NetworkInterface) -> Result<Net> {

@@ -20,6 +20,7 @@ mod metrics;
 mod network;
 mod rate_limiter;
 mod settings;
+mod shared_directory;
 mod snapshot;
 mod vsock;
 
@@ -40,6 +41,7 @@ pub use metrics::Metrics;
 pub use network::{MacAddress, NetworkInterface, NetworkInterfaceChange};
 pub use rate_limiter::{RateLimiter, TokenBucket};
 pub use settings::Settings;
+pub use shared_directory::SharedDirectory;
 pub use snapshot::{
     MemoryBackend, MemoryBackendType, NetworkOverride, SnapshotCreate, SnapshotLoad, SnapshotType,
     VsockOverride,
@@ -67,6 +69,8 @@ pub struct Config {
     pub drives: Vec<Drive>,
     /// Network interfaces; each TAP and each address is there once.
     pub network_interfaces: Vec<NetworkInterface>,
+    /// Directories of the host's; each tag is there once.
+    pub shared_directories: Vec<SharedDirectory>,
     /// Sockets between host and guest.
     pub vsock: Option<Vsock>,
     /// A memory balloon, no larger than the memory.

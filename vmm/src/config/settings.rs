@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{
     Balloon, BootSource, Config, CpuConfig, CpuTemplate, Drive, DriveChange, Entropy, HugePages, IoEngine,
-    Logger, MachineConfig, Metrics, Named, NetworkInterface, NetworkInterfaceChange, RateLimiter, Vsock,
+    Logger, MachineConfig, Metrics, Named, NetworkInterface, NetworkInterfaceChange, RateLimiter,
+    SharedDirectory, Vsock,
 };
 use crate::arch::x86_64::layout::VIRTIO_MAX;
 use crate::error::{Error, Result};
@@ -30,6 +31,9 @@ pub struct Settings {
     /// Network interfaces.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
+    /// Directories of the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_directories: Vec<SharedDirectory>,
     /// Sockets between host and guest.
     pub vsock: Option<Vsock>,
     /// A memory balloon.
@@ -171,6 +175,7 @@ impl Settings {
             cpu: self.cpu_config.clone().unwrap_or_default(),
             drives: self.drives.clone(),
             network_interfaces: self.network_interfaces.clone(),
+            shared_directories: self.shared_directories.clone(),
             vsock: self.vsock.clone(),
             balloon: self.balloon.clone(),
             entropy: self.entropy.clone(),
@@ -192,8 +197,10 @@ impl Settings {
             self.balloon.is_some(),
             self.entropy.is_some(),
         ];
-        let devices =
-            self.drives.len() + self.network_interfaces.len() + others.into_iter().filter(|it| *it).count();
+        let devices = self.drives.len()
+            + self.network_interfaces.len()
+            + self.shared_directories.len()
+            + others.into_iter().filter(|it| *it).count();
         if devices > VIRTIO_MAX {
             return invalid(
                 "drives and network-interfaces",
@@ -224,6 +231,11 @@ impl Settings {
                 "network-interfaces",
                 format!("The MAC address is already in use: {address}"),
             );
+        }
+        let shares = &self.shared_directories;
+        shares.iter().try_for_each(SharedDirectory::check)?;
+        if let Some(tag) = twin(shares, |share| &share.tag) {
+            return invalid("shared-directories", format!("two have the tag {tag}"));
         }
         self.vsock.iter().try_for_each(Vsock::check)?;
         let memory_mib = self.machine_config.mem_size_mib;
@@ -393,6 +405,22 @@ mod tests {
             (
                 r#""balloon": {"amount_mib": 129, "deflate_on_oom": false}"#.into(),
                 "balloon.amount_mib: 129",
+            ),
+            (
+                r#""shared-directories": [{"tag": "a/b", "path_on_host": "/"}]"#.into(),
+                "alphanumeric",
+            ),
+            (
+                format!(
+                    r#""shared-directories": [{{"tag": "{}", "path_on_host": "/"}}]"#,
+                    "t".repeat(37)
+                ),
+                "shared-directories.tag",
+            ),
+            (
+                r#""shared-directories": [{"tag": "t", "path_on_host": "/"}, {"tag": "t", "path_on_host": "/x"}]"#
+                    .into(),
+                "two have the tag t",
             ),
             (r#""mmds-config": {}"#.into(), "not supported: mmds-config"),
             (r#""pmem": [{}]"#.into(), "not supported: pmem"),

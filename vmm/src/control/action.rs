@@ -18,17 +18,17 @@ impl Controller {
         };
         match action {
             Action::Pause => {
-                self.metrics
-                    .latencies_us
-                    .pause_vm
-                    .of(|| running.processors.pause());
+                self.metrics.latencies_us.pause_vm.of(|| {
+                    running.processors.pause();
+                    running.shares.pause();
+                });
                 self.status = Status::Paused;
             }
             Action::Resume => {
-                self.metrics
-                    .latencies_us
-                    .resume_vm
-                    .of(|| running.processors.resume());
+                self.metrics.latencies_us.resume_vm.of(|| {
+                    running.shares.resume();
+                    running.processors.resume();
+                });
                 self.status = Status::Running;
             }
             Action::SendCtrlAltDel => running.ctrl_alt_del()?,

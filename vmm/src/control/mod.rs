@@ -34,6 +34,7 @@ use crate::logger;
 use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
 use crate::seccomp::Seccomp;
+use crate::shares::Shares;
 use crate::socket_file::SocketFile;
 
 /// Obeys the API.
@@ -54,6 +55,7 @@ pub struct Controller {
 /// What a started machine can be reached by.
 struct Running {
     processors: Processors,
+    shares: Shares,
     keyboard: Arc<Mutex<Keyboard>>,
     drives: Drives,
     interfaces: Interfaces,
@@ -195,6 +197,7 @@ impl Controller {
             ports,
             mmio,
             endpoints,
+            shares,
             sockets,
             drives,
             interfaces,
@@ -209,9 +212,11 @@ impl Controller {
             metrics: self.metrics.clone(),
             _vm: vm,
         };
+        let shares = Shares::start(shares, &filters.share)?;
         let processors = Processors::start(vcpus, shared, &self.ending, filters)?;
         self.running = Some(Running {
             processors,
+            shares,
             keyboard,
             drives,
             interfaces,

@@ -86,6 +86,15 @@ const fn makes_no_file(flags: u8) -> Condition {
     }
 }
 
+/// What mknod(2) makes.
+const fn of_kind(kind: u32) -> Condition {
+    Bits {
+        argument: 2,
+        mask: libc::S_IFMT,
+        value: kind,
+    }
+}
+
 /// Every thread: memory, locks, the clock, what it says, its signals and its end.
 const ALL: &[Allowed] = &[
     Allowed(libc::SYS_brk, &[]),
@@ -214,6 +223,54 @@ pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
     ],
 ];
 
+/// The thread of a shared directory: files, in any way that works beneath a descriptor. It connects to nobody.
+pub(super) const SHARE: &[&[Allowed]] = &[
+    ALL,
+    &[
+        Allowed(libc::SYS_epoll_wait, &[]),
+        Allowed(libc::SYS_epoll_pwait, &[]),
+        Allowed(libc::SYS_openat2, &[]),
+        // A link of `/proc/self/fd`, by the directory's descriptor.
+        Allowed(
+            libc::SYS_openat,
+            &[Bits {
+                argument: 2,
+                mask: bits(libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY),
+                value: 0,
+            }],
+        ),
+        Allowed(libc::SYS_newfstatat, &[]),
+        Allowed(libc::SYS_fstatfs, &[]),
+        Allowed(libc::SYS_statx, &[]),
+        Allowed(libc::SYS_readlinkat, &[]),
+        Allowed(libc::SYS_getdents64, &[]),
+        Allowed(libc::SYS_lseek, &[]),
+        Allowed(libc::SYS_preadv, &[]),
+        Allowed(libc::SYS_pwritev, &[]),
+        Allowed(libc::SYS_mkdirat, &[]),
+        // Files, pipes and sockets: no device.
+        Allowed(libc::SYS_mknodat, &[of_kind(libc::S_IFREG)]),
+        Allowed(libc::SYS_mknodat, &[of_kind(libc::S_IFIFO)]),
+        Allowed(libc::SYS_mknodat, &[of_kind(libc::S_IFSOCK)]),
+        Allowed(libc::SYS_symlinkat, &[]),
+        Allowed(libc::SYS_linkat, &[]),
+        Allowed(libc::SYS_unlinkat, &[]),
+        Allowed(libc::SYS_renameat2, &[]),
+        Allowed(libc::SYS_fchownat, &[]),
+        Allowed(libc::SYS_fchmodat, &[]),
+        Allowed(libc::SYS_utimensat, &[]),
+        Allowed(libc::SYS_ftruncate, &[]),
+        Allowed(libc::SYS_fallocate, &[]),
+        Allowed(libc::SYS_fsync, &[]),
+        Allowed(libc::SYS_fdatasync, &[]),
+        Allowed(libc::SYS_fgetxattr, &[]),
+        Allowed(libc::SYS_fsetxattr, &[]),
+        Allowed(libc::SYS_flistxattr, &[]),
+        Allowed(libc::SYS_fremovexattr, &[]),
+        Allowed(libc::SYS_fcntl, &[OneOf(1, &[bits(libc::F_DUPFD_CLOEXEC)])]),
+    ],
+];
+
 /// The program for a thread that may do what is in these tables. Anything else raises `SIGSYS`; another processor mode's
 /// system calls kill the process.
 pub(super) fn compile(tables: &[&[Allowed]]) -> Result<BpfProgram, BackendError> {
@@ -276,7 +333,7 @@ mod tests {
 
     #[test]
     fn tables_become_programs_the_kernel_takes() {
-        for tables in [PROCESSOR, EVENT_LOOP] {
+        for tables in [PROCESSOR, EVENT_LOOP, SHARE] {
             let length = compile(tables).unwrap().len();
             assert!((10..INSTRUCTIONS_MAX).contains(&length), "{length}");
         }
@@ -285,7 +342,7 @@ mod tests {
     /// An entry without conditions makes the conditions of another of the same call pointless, whatever the order.
     #[test]
     fn no_entry_undoes_another() {
-        for tables in [PROCESSOR, EVENT_LOOP] {
+        for tables in [PROCESSOR, EVENT_LOOP, SHARE] {
             let entries: Vec<&Allowed> = tables.iter().copied().flatten().collect();
             for Allowed(number, conditions) in &entries {
                 let same = entries.iter().filter(|other| other.0 == *number).count();

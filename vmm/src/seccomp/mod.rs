@@ -59,6 +59,7 @@ impl Seccomp {
         Ok(Filters {
             processor: filter(filters::PROCESSOR)?,
             event_loop: filter(filters::EVENT_LOOP)?,
+            share: filter(filters::SHARE)?,
         })
     }
 }
@@ -68,6 +69,7 @@ impl Seccomp {
 pub(crate) struct Filters {
     pub(crate) processor: Filter,
     pub(crate) event_loop: Filter,
+    pub(crate) share: Filter,
 }
 
 /// What a thread may do; everything, when there is none.

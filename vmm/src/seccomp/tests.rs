@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use super::*;
 
 const LOOP: fn(Filters) -> Filter = |filters| filters.event_loop;
+const SHARE: fn(Filters) -> Filter = |filters| filters.share;
 const PROCESSOR: fn(Filters) -> Filter = |filters| filters.processor;
 
 /// What a child ends with that could make its call, whatever came of it.
@@ -51,7 +52,7 @@ fn allowed(of: fn(Filters) -> Filter, number: c_long, arguments: [c_long; 4]) {
 
 #[test]
 fn no_thread_executes_looks_into_others_or_becomes_more() {
-    for of in [LOOP, PROCESSOR] {
+    for of in [LOOP, PROCESSOR, SHARE] {
         for number in [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -87,7 +88,7 @@ fn memory_is_for_data() {
         libc::PROT_READ | libc::PROT_EXEC,
     );
     let plain = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    for of in [LOOP, PROCESSOR] {
+    for of in [LOOP, PROCESSOR, SHARE] {
         allowed(of, libc::SYS_mmap, [0, 4096, write.into(), plain.into()]);
         forbidden(of, libc::SYS_mmap, [0, 4096, execute.into(), plain.into()]);
         forbidden(
@@ -149,6 +150,36 @@ fn the_event_loop_speaks_to_this_host_alone() {
         libc::SYS_socket,
         [libc::AF_UNIX.into(), libc::SOCK_DGRAM.into(), 0, 0],
     );
+}
+
+#[test]
+fn a_shared_directory_s_thread_makes_files_and_reaches_nobody() {
+    let at = libc::AT_FDCWD.into();
+    allowed(SHARE, libc::SYS_openat, [-1, 0, libc::O_TRUNC.into(), 0]);
+    for flag in [libc::O_CREAT, libc::O_TMPFILE] {
+        forbidden(SHARE, libc::SYS_openat, [at, 0, flag.into(), 0o600]);
+    }
+    for (kind, is_allowed) in [
+        (libc::S_IFREG, true),
+        (libc::S_IFIFO, true),
+        (libc::S_IFSOCK, true),
+        (libc::S_IFCHR, false),
+        (libc::S_IFBLK, false),
+    ] {
+        let check = if is_allowed { allowed } else { forbidden };
+        check(SHARE, libc::SYS_mknodat, [-1, 0, (kind | 0o600).into(), 0]);
+    }
+    for number in [
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_accept4,
+        libc::SYS_sendto,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_move_mount,
+    ] {
+        forbidden(SHARE, number, [-1, 0, 0, 0]);
+    }
+    forbidden(SHARE, libc::SYS_ioctl, [-1, 0xae80 /* KVM_RUN */, 0, 0]);
 }
 
 #[test]

@@ -139,6 +139,15 @@ impl Chain {
         add_slices(memory, &self.writable.ranges, slices)
     }
 
+    /// All bytes from the driver that were not taken yet, where they lie, to the end of `slices`. They are not taken.
+    pub(crate) fn readable_slices<'m>(
+        &self,
+        memory: &'m GuestMemoryMmap,
+        slices: &mut Vec<Slice<'m>>,
+    ) -> Result<(), Malformed> {
+        add_slices(memory, &self.readable.ranges, slices)
+    }
+
     /// Into how many ranges the room for bytes to the driver is cut.
     pub(crate) fn writable_parts(&self) -> usize {
         self.writable.ranges.len()

@@ -216,6 +216,12 @@ impl Driver {
 
     /// Writes a chain of (address, length, writable) at descriptor 0 and offers it.
     pub(crate) fn send(&mut self, queue: u32, parts: &[(u64, u32, bool)]) {
+        self.put(queue, parts);
+        self.shared.serve_all();
+    }
+
+    /// The same, and says nothing.
+    pub(crate) fn put(&mut self, queue: u32, parts: &[(u64, u32, bool)]) {
         for (number, (at, length, writable)) in (0_u16..).zip(parts) {
             let last = usize::from(number) + 1 == parts.len();
             let flags = if *writable { WRITE } else { 0 } | if last { 0 } else { NEXT };
@@ -227,7 +233,25 @@ impl Driver {
             };
             self.describe(queue, number, descriptor);
         }
-        self.offer(queue, 0);
+        self.add(queue, 0);
+    }
+
+    /// Says that there is something in a queue that another thread serves, and waits for that to happen.
+    pub(crate) fn ring(&mut self, queue: u32) {
+        self.set(reg::VIRTIO_MMIO_QUEUE_NOTIFY, queue);
+        self.wait();
+    }
+
+    /// Waits for the device's interrupt.
+    pub(crate) fn wait(&self) {
+        // As often as a minute has room for; the descriptor cannot be waited for in safe code.
+        for _ in 0..600_000 {
+            if self.interrupted() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        panic!("the device does not answer");
     }
 
     /// How many chains the device has used, and the length it gave for the last.

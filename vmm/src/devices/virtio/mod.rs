@@ -15,6 +15,7 @@ pub(crate) mod block;
 pub(crate) mod chain;
 pub(crate) mod device;
 pub(crate) mod endpoint;
+pub(crate) mod fs;
 pub(crate) mod interrupt;
 pub(crate) mod mmio;
 pub(crate) mod net;
