@@ -25,6 +25,9 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs run /run
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo
+if [ -x /hold-kvm ]; then
+    /hold-kvm 3>&- &
+fi
 exec 3<>/dev/ttyS1
 printf 'ready\n' >&3
 # Asked: "SECONDS LENGTH\n" and the command. Answered: "STATUS LENGTH\n" and all it wrote. A quarter of an hour without a

@@ -22,6 +22,11 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// A CPU model QEMU can emulate that has SVM, so that KVM can be nested.
 const EMULATED_CPU: &str = "EPYC-v3,+svm";
 
+/// With a timer that ticks by itself. QEMU's emulation of SVM may forget that an interrupt is pending when one comes while a
+/// nested guest exits (seen with its monitor: a CPU that sleeps, with bits set in its APIC's IRR), and remembers at the next
+/// one: of a timer that is set anew by the interrupt it has sent, there is none.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 panic=-1 quiet nohz=off highres=off";
+
 /// What a command in the VM wrote, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -208,7 +213,9 @@ fn write_initramfs(path: &Path, kernel: &Kernel, config: &VmConfig) -> io::Resul
         order.push('\n');
     }
     archive.bytes("modules/order", 0o600, order.as_bytes())?;
-    for (from, to, mode) in &config.files {
+    let holder = (crate::binary("hold-kvm"), "hold-kvm".to_owned(), 0o755);
+    let holder = config.modules.contains(&"kvm").then_some(&holder);
+    for (from, to, mode) in config.files.iter().chain(holder) {
         archive
             .file(to, *mode, from)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", from.display())))?;
@@ -231,7 +238,7 @@ fn qemu(kernel: &Kernel, config: &VmConfig, work: &Path) -> Command {
         .arg(&kernel.image)
         .arg("-initrd")
         .arg(work.join("initramfs"))
-        .args(["-append", "console=ttyS0 panic=-1 quiet"])
+        .args(["-append", KERNEL_ARGUMENTS])
         .arg("-serial")
         .arg(format!("file:{}", work.join("console").display()))
         .args([
