@@ -307,12 +307,14 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The image's variables with the user's over them; a name without `=` takes the variable out.
+/// The image's variables with the user's over them; a name without `=` takes the variable out. What is no variable in an image,
+/// for want of a name or a value, is left out: no process can be given it.
 pub(crate) fn merge_env(image: &[String], user: &[String]) -> Vec<String> {
     fn key(entry: &str) -> &str {
         entry.split('=').next().unwrap_or(entry)
     }
-    let mut env: Vec<String> = image.to_vec();
+    let is_variable = |entry: &&String| entry.find('=').is_some_and(|at| at > 0);
+    let mut env: Vec<String> = image.iter().filter(is_variable).cloned().collect();
     for entry in user {
         let place = env.iter().position(|old| key(old) == key(entry));
         match (place, entry.contains('=')) {
@@ -413,7 +415,7 @@ mod tests {
     fn env_is_merged_in_place() {
         assert_eq!(
             merge_env(
-                &["A=1".into(), "B=2".into()],
+                &["A=1".into(), "odd".into(), "=odd".into(), "B=2".into()],
                 &["B=3".into(), "A".into(), "C=".into()]
             ),
             ["B=3", "C="]

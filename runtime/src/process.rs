@@ -136,7 +136,7 @@ impl ProcessSpec {
         Ok(Self {
             program,
             args,
-            env: strings(process.env().as_deref().unwrap_or_default(), &at("env"))?,
+            env: environment(process.env().as_deref().unwrap_or_default(), &at("env"))?,
             cwd: process.cwd().clone(),
             uid: user.uid(),
             gid: user.gid(),
@@ -164,6 +164,18 @@ impl ProcessSpec {
             .find(|(k, _)| *k == key)
             .map(|(_, v)| v)
     }
+}
+
+/// What has no name or no value can be no variable; programs read such entries each in its own way.
+fn environment(from: &[String], field: &str) -> Result<Vec<CString>> {
+    let odd = |entry: &String| entry.find('=').is_none_or(|at| at == 0);
+    if let Some(n) = from.iter().position(odd) {
+        return Err(Error::invalid(
+            format!("{field}[{n}]"),
+            format!("{:?} is not NAME=VALUE", from[n]),
+        ));
+    }
+    strings(from, field)
 }
 
 fn strings(from: &[String], field: &str) -> Result<Vec<CString>> {
@@ -400,6 +412,8 @@ mod tests {
             (serde_json::json!({"args": [""]}), "process.args[0]"),
             (serde_json::json!({"args": ["a", "b\u{0}"]}), "process.args[1]"),
             (serde_json::json!({"env": ["A=\u{0}"]}), "process.env[0]"),
+            (serde_json::json!({"env": ["A=", "B"]}), "process.env[1]"),
+            (serde_json::json!({"env": ["=x"]}), "process.env[0]"),
             (serde_json::json!({"cwd": "etc"}), "process.cwd"),
             (
                 serde_json::json!({"user": {"uid": 4_294_967_295u32, "gid": 0}}),

@@ -124,6 +124,14 @@ pub fn check(bundle: Bundle) -> Result<ContainerSpec> {
         shared_mounts::check(&spec, &namespaces)?;
     }
     names(&spec, &namespaces)?;
+    // config.md#annotations
+    if spec
+        .annotations()
+        .as_ref()
+        .is_some_and(|all| all.contains_key(""))
+    {
+        return Err(Error::invalid("annotations", "holds an empty key"));
+    }
     let mut warnings = bundle.warnings;
     // In a user namespace of its own the first process has them all.
     if !namespaces.has(Ns::User) {

@@ -179,6 +179,7 @@ impl Dir {
     /// The error of a failed write to `name`.
     pub(crate) fn write_error(&self, name: &str, value: &str, source: io::Error) -> Error {
         Error::Write {
+            setting: None,
             file: self.path.join(name),
             value: value.to_owned(),
             source,

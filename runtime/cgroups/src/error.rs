@@ -70,8 +70,10 @@ pub enum Error {
         text: String,
     },
     /// A control file refused a value.
-    #[error("cannot write {value:?} to {}", file.display())]
+    #[error("{}cannot write {value:?} to {}", setting.map_or_else(String::new, |field| format!("cannot set {field}: ")), file.display())]
     Write {
+        /// Field of `linux.resources`, if one asked for it.
+        setting: Option<&'static str>,
         /// The control file.
         file: PathBuf,
         /// The value.

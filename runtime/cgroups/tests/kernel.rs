@@ -366,8 +366,31 @@ fn what_cannot_be_had_is_refused_by_name() {
         let error = cgroup.apply(&parse(resources)).unwrap_err();
         assert!(error.to_string().contains(named), "{resources}: {error}");
     }
-    let error = cgroup.apply(&parse(r#"{"cpu":{"cpus":"4000"}}"#)).unwrap_err();
-    assert!(error.to_string().contains("cpuset.cpus"), "{error}");
+    // What the kernel refuses is named as it was asked for, beside the file.
+    let cpu_file = if own.is_v2() {
+        "cpu.max"
+    } else {
+        "cpu.cfs_quota_us"
+    };
+    for (resources, field, file) in [
+        (
+            r#"{"cpu":{"cpus":"4000"}}"#,
+            "linux.resources.cpu.cpus",
+            "cpuset.cpus",
+        ),
+        (r#"{"cpu":{"quota":5}}"#, "linux.resources.cpu.quota", cpu_file),
+        (
+            r#"{"blockIO":{"throttleReadBpsDevice":[{"major":250,"minor":9,"rate":1}]}}"#,
+            "linux.resources.blockIO",
+            "250:9",
+        ),
+    ] {
+        let error = cgroup.apply(&parse(resources)).unwrap_err().to_string();
+        assert!(
+            error.contains(field) && error.contains(file),
+            "{resources}: {error}"
+        );
+    }
 }
 
 #[test]

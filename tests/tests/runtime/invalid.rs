@@ -8,7 +8,7 @@ fn each_section_names_its_bad_field() {
     if !require(&[Need::Root]) {
         return;
     }
-    let cases: [(&str, Value, &str); 11] = [
+    let cases: [(&str, Value, &str); 19] = [
         ("/ociVersion", json!("3"), "ociVersion"),
         ("/root/path", json!("nowhere"), "nowhere"),
         ("/process/cwd", json!("rel"), "process.cwd"),
@@ -35,6 +35,38 @@ fn each_section_names_its_bad_field() {
             "linux.sysctl.kernel.panic",
         ),
         ("/linux/cgroupsPath", json!("/a/../.."), ".."),
+        ("/process/env", json!(["A=1", "novalue"]), "process.env[1]"),
+        ("/annotations", json!({"": "x"}), "annotations"),
+        (
+            "/linux/resources",
+            json!({"cpu": {"quota": 5}}),
+            "linux.resources.cpu.quota",
+        ),
+        (
+            "/linux/resources",
+            json!({"devices": [{"allow": true, "access": "z"}]}),
+            "linux.resources.devices",
+        ),
+        (
+            "/linux/devices",
+            json!([{"path": "rel", "type": "c", "major": 1, "minor": 1}]),
+            "linux.devices[0].path",
+        ),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [], "action": "SCMP_ACT_ERRNO"}]}),
+            "linux.seccomp.syscalls[0].names",
+        ),
+        (
+            "/linux/timeOffsets",
+            json!({"boottime": {"secs": 1}}),
+            "linux.timeOffsets.boottime",
+        ),
+        (
+            "/linux/rootfsPropagation",
+            json!("loud"),
+            "linux.rootfsPropagation",
+        ),
         ("/linux/intelRdt", json!({"closID": "a"}), "linux.intelRdt"),
     ];
     for (at, value, words) in cases {

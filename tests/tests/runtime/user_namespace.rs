@@ -78,6 +78,54 @@ fn namespaces_of_another_container_are_joined_by_path() {
 }
 
 #[test]
+fn every_kind_of_namespace_is_joined_by_path() {
+    if !require(&[Need::Root]) {
+        return;
+    }
+    // As config.json names them, and as /proc does; the mount namespace has tests of its own.
+    const KINDS: [(&str, &str); 7] = [
+        ("user", "user"),
+        ("pid", "pid"),
+        ("network", "net"),
+        ("uts", "uts"),
+        ("ipc", "ipc"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ];
+    let mut first = with_user_namespace(&["sleep", "1000"]);
+    let list = KINDS.map(|(kind, _)| json!({"type": kind}));
+    first.config["linux"]["namespaces"] = json!(list);
+    first.config["linux"]["namespaces"]
+        .as_array_mut()
+        .expect("list")
+        .push(json!({"type": "mount"}));
+    let _ = first.verb(&["run", "--detach"]).ok();
+    let of_first = format!("/proc/{}/ns", first.state_field("pid"));
+
+    let mut second = with_user_namespace(&[
+        "sh",
+        "-c",
+        "for kind in user pid net uts ipc cgroup time; do readlink /proc/self/ns/$kind; done",
+    ]);
+    second.config["hostname"] = json!(null);
+    let mut list: Vec<_> = KINDS
+        .iter()
+        .map(|(kind, name)| json!({"type": kind, "path": format!("{of_first}/{name}")}))
+        .collect();
+    list.push(json!({"type": "mount"}));
+    second.config["linux"]["namespaces"] = json!(list);
+    let text = second.verb(&["run"]).ok();
+    let found: Vec<_> = text.lines().collect();
+    let want: Vec<_> = KINDS
+        .iter()
+        .map(|(_, name)| std::fs::read_link(format!("{of_first}/{name}")).expect("namespace"))
+        .map(|link| link.display().to_string())
+        .collect();
+    assert_eq!(found, want);
+    second.assert_clean();
+}
+
+#[test]
 fn a_score_for_the_oom_killer_is_set_in_a_new_one_and_in_a_joined_one() {
     if !require(&[Need::Root]) {
         return;

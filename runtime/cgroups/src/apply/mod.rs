@@ -1,6 +1,7 @@
 //! `linux.resources` into control files. One file a controller; nothing is written that was not asked for.
 
 mod cpu;
+mod field;
 mod hugetlb;
 mod io;
 mod memory;
@@ -19,6 +20,10 @@ impl Cgroup {
     /// Sets the limits in `resources`, at creation and on update alike. Fields that are absent stay as they are, and so
     /// do the device rules if there are none. Stops at the first failure; limits set before it stay set.
     pub fn apply(&self, resources: &LinuxResources) -> Result<()> {
+        self.apply_each(resources).map_err(field::named)
+    }
+
+    fn apply_each(&self, resources: &LinuxResources) -> Result<()> {
         if let Some(memory) = resources.memory() {
             memory::apply(self, memory)?;
         }

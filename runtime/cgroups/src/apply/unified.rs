@@ -43,7 +43,12 @@ pub(super) fn apply(cgroup: &Cgroup, files: &HashMap<String, String>) -> Result<
         }
         // io.max and its like take one device per write.
         for line in value.lines().filter(|line| !line.is_empty()) {
-            dir.write(file, line)?;
+            dir.try_write(file, line).map_err(|source| Error::Write {
+                setting: Some(SETTING),
+                file: dir.path().join(file),
+                value: line.to_owned(),
+                source,
+            })?;
         }
     }
     Ok(())
