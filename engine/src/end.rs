@@ -29,7 +29,7 @@ impl Engine {
     pub(crate) fn end(&self, id: &ContainerId) -> Result<()> {
         let silent = match self.stop_within(id, Signal::KILL.number(), -1, Some(PATIENCE)) {
             Err(e @ Error::ShimSilent { .. }) => e,
-            other => return other,
+            other => return other.map(drop),
         };
         log::debug!("killing container {id} without its shim");
         let state = reconcile::state(&self.paths, id)?;

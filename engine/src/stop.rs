@@ -51,25 +51,29 @@ impl Engine {
         let patience = u64::try_from(timeout)
             .ok()
             .map(|seconds| PATIENCE.saturating_add(Duration::from_secs(seconds)));
-        self.stop_within(id, signal, timeout, patience)
+        if self.stop_within(id, signal, timeout, patience)? {
+            self.event("stop", &config, &[]);
+        }
+        Ok(())
     }
 
+    /// Says whether there was anything to stop.
     pub(crate) fn stop_within(
         &self,
         id: &ContainerId,
         signal: i32,
         timeout: i64,
         patience: Option<Duration>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let config = self.config(id)?;
         let socket = match self.shim(id, &config, "stop", Verb::Kill) {
-            Err(Error::Wrong { .. }) => return Ok(()),
+            Err(Error::Wrong { .. }) => return Ok(false),
             other => other?,
         };
         match self.ask(&socket, &config, &Request::Stop { signal, timeout }, patience) {
             // It ended of itself while we asked.
-            Err(Error::ShimDied(_)) if !self.state(id).is_ok_and(|s| s.status.needs_shim()) => Ok(()),
-            other => other.map(drop),
+            Err(Error::ShimDied(_)) if !self.state(id).is_ok_and(|s| s.status.needs_shim()) => Ok(true),
+            other => other.map(|_| true),
         }
     }
 
@@ -88,7 +92,9 @@ impl Engine {
     /// Stop, then start. A container that does not run is started.
     pub fn restart(&self, id: &ContainerId, options: &StopOptions) -> Result<()> {
         self.stop(id, options)?;
-        self.start(id, &StartOptions::default()).map(drop)
+        let _ = self.start(id, &StartOptions::default())?;
+        self.event("restart", &self.config(id)?, &[]);
+        Ok(())
     }
 
     /// Freezes all its processes.

@@ -1,6 +1,7 @@
 //! `berth rmi`.
 
 use crate::printer;
+use berth_engine::events::Kind;
 use clap::Args;
 
 use crate::context::Context;
@@ -34,6 +35,11 @@ pub fn run(args: Remove, context: &Context) -> Result<Exit> {
         for digest in &removed.deleted {
             printer::line(&format!("Deleted: {digest}"))?;
         }
-        context.happened(berth_engine::events::Kind::Image, "untag", name)
+        context.happened(Kind::Image, "untag", name)?;
+        // The image's own digest is the first; those behind it are its layers'.
+        match removed.deleted.first() {
+            Some(id) => context.happened(Kind::Image, "delete", &id.to_string()),
+            None => Ok(()),
+        }
     })
 }

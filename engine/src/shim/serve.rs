@@ -80,8 +80,9 @@ pub(super) fn run(errand: Errand) -> Result<()> {
             return Ok(());
         }
     };
-    shim.clients[0].say(&Reply::Started.encode());
+    // Noted before it is told: what the starter notes next came later.
     shim.note("start", &[]);
+    shim.clients[0].say(&Reply::Started.encode());
     let mut backoff = BACKOFF_MIN;
     loop {
         let began = Instant::now();
@@ -91,6 +92,9 @@ pub(super) fn run(errand: Errand) -> Result<()> {
                 .host
                 .restart
                 .restarts(code, shim.state.restart_count, shim.state.stopped_by_user);
+        if running.sandbox.oom_killed() {
+            shim.note("oom", &[]);
+        }
         shim.note("die", &[("exitCode", code.to_string())]);
         let _released = lifecycle::end(
             &shim.errand.paths,

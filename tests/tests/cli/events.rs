@@ -77,6 +77,25 @@ fn the_past_is_told_and_filtered() {
             .code,
         0
     );
+    let _ = berth
+        .run(["create", "--name", "other", "busybox", "sleep", "600"])
+        .ok();
+    for verb in [
+        &["restart", "-t", "0", "other"][..],
+        &["restart", "-t", "0", "other"],
+        &["stop", "-t", "0", "other"],
+        &["stop", "other"],
+    ] {
+        let _ = berth.run(verb).ok();
+    }
+    assert_eq!(
+        events(&["--filter", "container=other"]),
+        "create start restart kill die stop start restart kill die stop",
+        "docker's; what does not run is not stopped"
+    );
+    let _ = berth.run(["tag", "busybox", "named:1"]).ok();
+    let _ = berth.run(["rmi", "named:1"]).ok();
+    assert_eq!(events(&["--filter", "type=image"]), "import tag untag");
 }
 
 #[test]

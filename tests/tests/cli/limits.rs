@@ -66,6 +66,9 @@ fn who_needs_more_memory_than_its_limit_is_killed_and_it_is_told() {
     ]);
     assert_eq!(ran.code, 137, "{}", ran.stderr);
     assert_eq!(field(&berth, "greedy", "/State/OOMKilled"), true);
+    let flags = ["--since", "1h", "--until", "0s", "--format", "{{.Action}}"];
+    let told = berth.run(["events"].iter().chain(&flags)).ok();
+    assert!(told.ends_with("start\noom\ndie"), "{told}");
     assert_eq!(field(&berth, "greedy", "/HostConfig/Memory"), 16 << 20);
 }
 
