@@ -485,6 +485,24 @@ fn the_largest_layer_is_asked_for_first() {
 }
 
 #[test]
+fn three_layers_come_at_a_time() {
+    require!();
+    let names = ["a", "b", "c", "d", "e"];
+    let image = TestImage::new(&names.map(|name| (name, noise(50_000, u64::from(name.as_bytes()[0])))));
+    let layers: Vec<String> = image.layers.iter().map(|layer| blob_path(layer)).collect();
+    let stalled = layers.clone();
+    let double = Double::new(&image, move |r| {
+        match stalled.iter().any(|layer| r.path.contains(layer)) {
+            true => Reply::Stall(10),
+            false => Reply::Serve,
+        }
+    });
+    // None ever ends, so the pull ends with those it began with.
+    let _ = fails(&TestStore::new(), &double);
+    assert_eq!(layers.iter().filter(|layer| double.asked(layer) > 0).count(), 3);
+}
+
+#[test]
 fn many_pulls_at_once_fetch_each_blob_once() {
     require!();
     let image = image();
