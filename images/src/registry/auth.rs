@@ -211,10 +211,10 @@ async fn fetch_token(
         }
         request
     };
-    let transport = |source| Error::Transport {
+    let transport = |source: reqwest::Error| Error::Transport {
         method: "token".into(),
         url: at.clone(),
-        source,
+        source: source.into(),
     };
     let mut response = request
         .timeout(std::time::Duration::from_secs(60))

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cause::{Cause, below};
+
 /// A failed exchange with a registry.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,7 @@ pub enum Error {
         /// Without query, which may carry signatures.
         url: String,
         /// From the HTTP client.
-        source: reqwest::Error,
+        source: Cause,
     },
     /// No connection, and there was none before: a wrong name or port more likely than a passing failure.
     #[error("{method} {url}")]
@@ -25,7 +27,7 @@ pub enum Error {
         /// Without query.
         url: String,
         /// From the HTTP client.
-        source: reqwest::Error,
+        source: Cause,
     },
     /// Who answers speaks something else.
     #[error("{method} {url}: no TLS is spoken there")]
@@ -184,15 +186,14 @@ impl Error {
         if find::<rustls::Error>(&source).is_some_and(|e| matches!(e, rustls::Error::InvalidMessage(_))) {
             return Self::NoTls { method, url };
         }
-        // Its own URL has the query, which may be a signature.
-        let source = source.without_url();
+        let source = source.into();
         Self::Transport { method, url, source }
     }
 
     /// The same, when nothing of this registry has answered yet: a connection that cannot be made is not worth waiting for then.
     pub(super) fn or_unreachable(self) -> Self {
         match self {
-            Self::Transport { method, url, source } if source.is_connect() && !is_certificate(&source) => {
+            Self::Transport { method, url, source } if source.is_connect() && !is_certificate(&*source) => {
                 Self::Unreachable { method, url, source }
             }
             other => other,
@@ -219,7 +220,7 @@ impl Error {
     /// Whether the other side speaks TLS but is not who it should be.
     #[must_use]
     pub fn is_certificate(&self) -> bool {
-        matches!(self, Self::Transport { source, .. } if is_certificate(source))
+        matches!(self, Self::Transport { source, .. } if is_certificate(&**source))
     }
 
     /// Whether an HTTPS server shook hands and then closed the connection without an answer. One that wants a certificate of its
@@ -243,7 +244,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { source, .. } => !source.is_builder() && !is_certificate(source),
+            Self::Transport { source, .. } => !source.is_builder() && !is_certificate(&**source),
             Self::Stalled { .. } | Self::Truncated { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
             _ => false,
@@ -262,14 +263,7 @@ fn find<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 
     if let Some(found) = error.downcast_ref() {
         return Some(found);
     }
-    // An io::Error's `source` is that of the error it holds, so the held one has to be asked for.
-    let held = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref);
-    match held {
-        Some(held) => find(held),
-        None => error.source().and_then(find),
-    }
+    below(error).and_then(find)
 }
 
 /// A URL fit for messages: storage back ends sign their queries, and user info may be a password.

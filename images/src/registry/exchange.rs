@@ -463,7 +463,7 @@ impl Repository {
             Ok(chunk) => chunk.map_err(|source| Error::Transport {
                 method: "GET".into(),
                 url: url.to_owned(),
-                source: source.without_url(),
+                source: source.into(),
             }),
             Err(_) => Err(Error::Stalled {
                 url: url.to_owned(),

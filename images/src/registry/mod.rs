@@ -8,6 +8,7 @@
 //! ```
 
 mod auth;
+mod cause;
 pub mod credentials;
 mod download;
 mod endpoint;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use cause::Cause;
 pub use download::Notice;
 pub use endpoint::candidates;
 pub use error::Error;

@@ -49,6 +49,12 @@ fn a_registry_nobody_has_heard_of_is_asked_once() {
     let nobody = format!("127.0.0.1:{}/x:1", berth_tests::registry::free_port());
     let output = berth.run(["--log-level", "debug", "pull", &nobody]);
     assert_eq!(output.code, 1, "{output:?}");
+    // The cause, without the layers of the HTTP client.
+    assert!(
+        output.stderr.contains("/manifests/1: Connection refused"),
+        "{}",
+        output.stderr
+    );
     let asked = output
         .stderr
         .lines()
