@@ -22,6 +22,7 @@ pub mod id;
 pub mod init;
 mod intermediate;
 pub mod process;
+pub mod ps;
 mod resources;
 pub mod seccomp;
 pub mod state;

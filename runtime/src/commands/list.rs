@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use berth_runtime::ps::Layout;
 use berth_runtime::{Container, StateRoot};
 use clap::{Args, ValueEnum};
 
@@ -30,7 +31,7 @@ pub struct PsArgs {
     pub format: Format,
     /// The container
     pub id: String,
-    /// Options of ps(1) are not supported
+    /// Options of ps(1): -ef, aux, or -o with columns
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub options: Vec<String>,
 }
@@ -57,7 +58,11 @@ pub fn list(root: &StateRoot, args: &ListArgs) -> Outcome {
     } else if args.format == Format::Json {
         out = format!("{}\n", serde_json::Value::Array(states));
     } else {
-        let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(String::from)];
+        let mut rows = vec![
+            ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+                .map(String::from)
+                .to_vec(),
+        ];
         for state in &states {
             let owner = if state["owner"] == "" {
                 "root".into()
@@ -66,7 +71,7 @@ pub fn list(root: &StateRoot, args: &ListArgs) -> Outcome {
             };
             let [id, pid, status, bundle, created] =
                 ["id", "pid", "status", "bundle", "created"].map(|key| text(state, key));
-            rows.push([id, pid, status, bundle, created, owner]);
+            rows.push(vec![id, pid, status, bundle, created, owner]);
         }
         out = table(&rows);
     }
@@ -75,31 +80,21 @@ pub fn list(root: &StateRoot, args: &ListArgs) -> Outcome {
 }
 
 pub fn ps(root: &StateRoot, args: &PsArgs) -> Outcome {
-    if !args.options.is_empty() {
-        return Err(Failure::new(
-            "not supported: options of ps(1): berth-runtime runs no other program",
-        ));
-    }
+    let layout = Layout::parse(&args.options).map_err(|e| Failure::new(e.to_string()))?;
     let pids = load(root, &args.id)?.processes()?;
     if args.format == Format::Json {
         print(&format!("{}\n", serde_json::json!(pids)));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rows = vec![["PID", "CMD"].map(String::from)];
-    for pid in pids {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line: Vec<String> = line
-            .split(|b| *b == 0)
-            .map(|part| String::from_utf8_lossy(part).escape_debug().to_string())
-            .collect();
-        rows.push([pid.to_string(), line.join(" ").trim_end().to_owned()]);
-    }
+    let mut rows = vec![layout.titles()];
+    rows.extend(layout.rows(&pids));
     print(&table(&rows));
     Ok(ExitCode::SUCCESS)
 }
 
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut widths = [0; N];
+/// Cells below one another; the last column is as long as it likes.
+fn table(rows: &[Vec<String>]) -> String {
+    let mut widths = vec![0; rows.first().map_or(0, Vec::len)];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.len().max(*width);
@@ -107,8 +102,8 @@ fn table<const N: usize>(rows: &[[String; N]]) -> String {
     }
     let mut out = String::new();
     for row in rows {
-        for (n, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let last = n + 1 == N;
+        for (n, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            let last = n + 1 == row.len();
             out.push_str(&if last {
                 cell.clone()
             } else {

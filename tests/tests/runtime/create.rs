@@ -30,6 +30,26 @@ fn a_created_container_waits_and_a_started_one_runs() {
     assert_eq!(bundle.output(&["list", "-q"]).ok(), bundle.id);
     let pids: Vec<i32> = serde_json::from_str(&bundle.verb(&["ps", "--format", "json"]).ok()).expect("json");
     assert!(pids.iter().any(|p| p.to_string() == pid), "{pids:?}");
+    // runc's columns, and its options.
+    let table = bundle.verb(&["ps"]).ok();
+    let heads: Vec<&str> = table
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    assert_eq!(heads, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert!(table.contains("sleep 1000"), "{table}");
+    let chosen = bundle.output(&["ps", &bundle.id, "-o", "pid,comm"]).ok();
+    let row =
+        |line: &str| line.split_whitespace().next() == Some(&pid) && line.split_whitespace().count() == 2;
+    assert!(chosen.starts_with("PID ") && chosen.lines().any(row), "{chosen}");
+    let refused = bundle.output(&["ps", &bundle.id, "--forest"]);
+    assert!(
+        refused.code == 1 && refused.stderr.contains("\"--forest\" are not supported"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]

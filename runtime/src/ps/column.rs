@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use super::process::{Host, Process};
 
 /// One column: its names, first the one that is told, its heading, and how to fill it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     names: &'static [&'static str],
     title: &'static str,
