@@ -2,7 +2,9 @@
 
 use crate::config::CreateRequest;
 use crate::error::{Error, Result};
-use crate::flags::{CgroupnsMode, IpcMode, Isolation, MountKind, NetworkMode, PidMode, UsernsMode, UtsMode};
+use crate::flags::{
+    CgroupnsMode, IpcMode, Isolation, MountKind, NetworkMode, PidMode, Propagation, UsernsMode, UtsMode,
+};
 
 /// The first pair that contradicts itself.
 pub(crate) fn check(request: &CreateRequest) -> Result<()> {
@@ -88,13 +90,21 @@ fn vm(request: &CreateRequest) -> Result<()> {
         |_| true,
         "a container in a microVM has a kernel of its own and nothing of the host's",
     )?;
-    let volumes = host
-        .mounts
-        .iter()
-        .any(|m| !matches!(m.kind, MountKind::Tmpfs { .. }));
+    for mount in &host.mounts {
+        let alone = matches!(mount.kind, MountKind::Bind { recursive: false, .. });
+        if alone || mount.propagation != Propagation::default() {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "propagation of the mount at {} with --isolation vm",
+                    mount.target.display()
+                ),
+                why: "a microVM is given a directory as it is, with what is mounted below; mounts of the guest's are its own"
+                    .into(),
+            });
+        }
+    }
     let missing = [
         ("--network other than none", host.network != NetworkMode::None),
-        ("--volume", volumes),
         ("--init", host.init),
         ("--health-cmd", request.healthcheck.is_some()),
     ];

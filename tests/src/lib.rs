@@ -5,6 +5,7 @@
 //! [`require`] declares what a test needs of the host and skips aloud.
 
 pub mod berth;
+pub mod berth_vm;
 pub mod bundle;
 pub mod microvm;
 pub mod network;
@@ -17,6 +18,7 @@ pub mod vm;
 pub mod vmm_api;
 
 pub use berth::{Berth, Output, busybox_tree};
+pub use berth_vm::BerthVm;
 pub use bundle::Bundle;
 pub use microvm::{Microvms, program_files};
 pub use network::Network;

@@ -117,7 +117,8 @@ fn no_place_for(user: &[MountSpec], target: &str, paths: &Paths) -> Result<bool>
     Ok(over.read_only && source.is_none_or(|(source, _)| !source.join(below).exists()))
 }
 
-fn text(path: &Path) -> Result<String> {
+/// A path as config.json can hold it.
+pub(crate) fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| Error::Invalid {
         what: format!("path {}", path.display()),
         why: "it is not UTF-8, which config.json cannot hold".into(),

@@ -10,6 +10,7 @@ pub(crate) mod exec;
 pub(crate) mod guest;
 mod monitor;
 pub(crate) mod programs;
+mod shares;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched
     let programs = Programs::inherited()?;
     let run_dir = paths.run_dir(&config.id);
     let spec = outside(paths, config)?;
+    let shares = shares::of(paths, config)?;
     let layers = layers(config);
     let scratch = scratch(paths, config)?;
     let setup = Setup {
@@ -59,6 +61,7 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched
         layers: layers.iter().map(|disk| disk.id.clone()).collect(),
         scratch: Scratch::Drive(scratch.id.clone()),
         files: files(&run_dir)?,
+        shares: shares::inside(&shares),
         sysctls: spec::network_sysctls(&spec),
         ..Setup::default()
     };
@@ -66,8 +69,10 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched
         vcpus: vcpus(config),
         memory_mib: memory_mib(config),
         disks: layers.into_iter().chain([scratch]).collect(),
+        shares: shares::outside(&shares),
     };
-    let create = creation(paths, config, &spec, &run_dir)?;
+    let inside = spec::inside(spec, config, &run_dir, &shares);
+    let create = creation(paths, config, &inside)?;
 
     let monitor = Monitor::start(&run_dir, &programs, &machine)?;
     let mut client = guest::client(&run_dir).map_err(failed)?;
@@ -107,9 +112,11 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched
     })
 }
 
-/// The specification as for the host's kernel, with users and groups looked up in the image.
+/// The specification as for the host's kernel, with users and groups looked up in the image. New volumes get what the image
+/// has in their place.
 fn outside(paths: &Paths, config: &ContainerConfig) -> Result<Value> {
     let root = image_root(paths, config)?;
+    rootfs::fill_volumes(paths, config, root.as_fd())?;
     crate::spec::build(config, paths, root.as_fd(), None)
 }
 
@@ -161,8 +168,7 @@ fn files(run_dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-fn creation(paths: &Paths, config: &ContainerConfig, spec: &Value, run_dir: &Path) -> Result<Create> {
-    let inside = spec::inside(spec.clone(), config, run_dir);
+fn creation(paths: &Paths, config: &ContainerConfig, inside: &Value) -> Result<Create> {
     let damaged = |source| Error::Damaged {
         path: "specification of a guest".into(),
         source,
@@ -178,8 +184,8 @@ fn creation(paths: &Paths, config: &ContainerConfig, spec: &Value, run_dir: &Pat
     };
     Ok(Create {
         id: config.id.to_string(),
-        filters: filters(paths, config, &inside)?,
-        config: raw(&inside).map_err(damaged)?,
+        filters: filters(paths, config, inside)?,
+        config: raw(inside).map_err(damaged)?,
         streams,
     })
 }

@@ -40,6 +40,8 @@ pub(super) struct Machine {
     pub(super) vcpus: u8,
     pub(super) memory_mib: u64,
     pub(super) disks: Vec<Disk>,
+    /// In the monitor's own words.
+    pub(super) shares: Value,
 }
 
 /// A monitor that runs, and its files in the run directory.
@@ -238,6 +240,7 @@ fn configuration(programs: &Programs, machine: &Machine) -> Value {
         },
         "machine-config": { "vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib },
         "drives": drives,
+        "shared-directories": machine.shares,
         "vsock": { "guest_cid": CID, "uds_path": SOCKET },
         "entropy": {},
     })
