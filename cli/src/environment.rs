@@ -11,7 +11,12 @@ pub fn gather(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in files {
         for line in read_lines(file)? {
-            all.extend(from_host(&line, || format!("in {}", file.display()))?);
+            let place = || format!("in {}", file.display());
+            // A value cannot stand there alone; on the command line the shell has parted the words.
+            if name_of(&line).contains(char::is_whitespace) {
+                return Err(bad_name(&line, &place()));
+            }
+            all.extend(from_host(&line, place)?);
         }
     }
     for flag in flags {
@@ -21,18 +26,26 @@ pub fn gather(files: &[PathBuf], flags: &[String]) -> Result<Vec<String>> {
 }
 
 fn from_host(line: &str, place: impl Fn() -> String) -> Result<Option<String>> {
-    let name = line.split('=').next().unwrap_or(line);
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        let place = place();
-        let failure = Failure::new(format!(
-            "environment variable {line:?} {place}: bad name {name:?}"
-        ));
-        return Err(failure.with_hint("write NAME=VALUE").with_exit(Exit::Berth));
+    if name_of(line).is_empty() {
+        return Err(bad_name(line, &place()));
     }
     if line.contains('=') {
         return Ok(Some(line.to_owned()));
     }
     Ok(std::env::var(line).ok().map(|value| format!("{line}={value}")))
+}
+
+fn name_of(line: &str) -> &str {
+    line.split('=').next().unwrap_or(line)
+}
+
+fn bad_name(line: &str, place: &str) -> Failure {
+    let name = name_of(line);
+    Failure::new(format!(
+        "environment variable {line:?} {place}: bad name {name:?}"
+    ))
+    .with_hint("write NAME=VALUE")
+    .with_exit(Exit::Berth)
 }
 
 /// Lines that are not empty and no comment.

@@ -59,7 +59,8 @@ impl Progress for Bars {
         let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = bars.entry(name.clone()).or_insert_with(|| {
             let style = ProgressStyle::with_template("{prefix}: {msg:12} [{bar:30}] {bytes}/{total_bytes}");
-            let bar = self.all.add(ProgressBar::new(0));
+            // Of no bytes all would be there.
+            let bar = self.all.add(ProgressBar::no_length());
             bar.set_style(
                 style
                     .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -3,7 +3,7 @@
 use berth_images::Images;
 
 use crate::container::{State, Status};
-use crate::error::{At, Error, Result};
+use crate::error::{Error, Result};
 use crate::events::{Event, Events, Kind};
 use crate::id::{ContainerId, ContainerName};
 use crate::paths::Paths;
@@ -22,7 +22,7 @@ pub struct Engine {
 impl Engine {
     /// Opens the engine, making directories that are missing.
     pub fn open(paths: Paths) -> Result<Engine> {
-        paths.prepare().at("prepare", &paths.root)?;
+        paths.prepare()?;
         let images = Images::open(&paths.root).map_err(|e| Error::Image {
             name: paths.root.display().to_string(),
             source: Box::new(e),

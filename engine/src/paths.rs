@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::error::{At, Result};
 use crate::id::ContainerId;
 
 /// The two directories berth keeps things in. Both are mode 0700: a user who may traverse them may run setuid
@@ -26,7 +27,11 @@ impl Default for Paths {
 
 impl Paths {
     /// Makes the directories that every verb relies on, mode 0700. Cheap when they exist.
-    pub fn prepare(&self) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) with the one that cannot be made.
+    pub fn prepare(&self) -> Result<()> {
         use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
         let private = |dir: &Path, recursive: bool| {
             let mut builder = std::fs::DirBuilder::new();
@@ -39,9 +44,10 @@ impl Paths {
             match std::fs::symlink_metadata(top) {
                 Ok(meta) if meta.is_dir() && meta.mode() & 0o777 == 0o700 => {}
                 Ok(meta) if meta.is_dir() => {
-                    std::fs::set_permissions(top, std::fs::Permissions::from_mode(0o700))?;
+                    std::fs::set_permissions(top, std::fs::Permissions::from_mode(0o700))
+                        .at("set the mode of", top)?;
                 }
-                _ => private(top, true)?,
+                _ => private(top, true).at("make", top)?,
             }
         }
         for dir in [
@@ -51,7 +57,7 @@ impl Paths {
             self.locks(),
         ] {
             if !dir.is_dir() {
-                private(&dir, false)?;
+                private(&dir, false).at("make", &dir)?;
             }
         }
         Ok(())

@@ -108,6 +108,14 @@ fn the_environment_is_the_images_the_hosts_and_the_flags() {
             .all(|line| !line.starts_with("TAKEN_OUT") && !line.starts_with("NOT_SET")),
         "{env:?}"
     );
+    // docker's: a name may hold a blank where a shell has parted the words, not in a file.
+    let blank = berth.run(["run", "--rm", "-e", "A B=1", "busybox", "env"]).ok();
+    assert!(blank.lines().any(|line| line == "A B=1"), "{blank}");
+    std::fs::write(&file, "A B=1\n").expect("write");
+    let flags = ["run", "--rm", "--env-file", file.to_str().expect("UTF-8")];
+    let bad = berth.run(flags.iter().chain(&["busybox", "true"]));
+    assert_eq!(bad.code, 125, "{}", bad.stderr);
+    assert!(bad.stderr.contains("bad name \"A B\""), "{}", bad.stderr);
     let bad = berth.run(["run", "--rm", "-e", "=x", "busybox", "true"]);
     assert_eq!(bad.code, 125, "{}", bad.stderr);
     assert!(bad.stderr.contains("=x"), "{}", bad.stderr);

@@ -166,6 +166,10 @@ fn flags_that_are_wrong() {
     refused(&berth, &["--env-file", "/no/such", "busybox"], 125, &["/no/such"]);
     refused(&berth, &["--userns", "private", "busybox"], 125, &["userns"]);
     refused(&berth, &[], 125, &["IMAGE"]);
+    // Which of the two directories it is.
+    let nowhere = berth.run(["--state", "/proc/state", "run", "--rm", "busybox", "true"]);
+    assert_eq!(nowhere.code, 125);
+    assert!(nowhere.stderr.contains("/proc/state"), "{}", nowhere.stderr);
     let unknown = berth.run(["fly"]);
     assert_eq!(unknown.code, 125);
     assert!(unknown.stderr.contains("fly"), "{}", unknown.stderr);
