@@ -44,7 +44,7 @@ pub mod version;
 pub mod volume;
 pub mod wait;
 
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 
 use berth_engine::volumes::disk_usage;
 use berth_engine::{ContainerConfig, ContainerId, Ended, ListOptions};
@@ -179,14 +179,19 @@ pub fn deleted(kind: &str, names: impl Iterator<Item = String>) -> Result<()> {
     printer::line("")
 }
 
-/// Asks a person; without a terminal the answer is no.
+/// Asks a person, or who answers through a pipe, as docker does (`yes | docker system prune`).
 pub fn confirmed(what: &str) -> Result<bool> {
+    const ANSWER_BYTES_MAX: u64 = 1024;
     printer::warning(what);
-    if !io::stdin().is_terminal() {
-        return Err(Failure::new("nobody to ask: standard input is no terminal").with_hint("use --force"));
-    }
     printer::prompt("Are you sure you want to continue? [y/N] ");
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
+    let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line)?;
+    if !io::stdin().is_terminal() {
+        // Where no key ends the line of the question.
+        printer::prompt("\n");
+        if read == 0 {
+            return Err(Failure::new("nobody answers: standard input is empty").with_hint("use --force"));
+        }
+    }
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }

@@ -247,6 +247,14 @@ fn prune_removes_what_stopped() {
     let id = berth.run(["create", "--name", "made", "busybox", "true"]).ok();
     let asked = berth.run(["container", "prune"]);
     assert_ne!(asked.code, 0, "nobody is there to answer");
+    for refusal in ["n\n", "\n", "yesterday\n"] {
+        let _ = berth.feed(refusal, ["container", "prune"]).ok();
+        assert_eq!(berth.run(["ps", "-aq"]).ok().lines().count(), 2, "{refusal:?}");
+    }
+    // docker's: the answer may come through a pipe.
+    let pruned = berth.feed("y\n", ["container", "prune"]).ok();
+    assert!(pruned.contains(&id), "{pruned}");
+    let id = berth.run(["create", "--name", "made", "busybox", "true"]).ok();
     let pruned = berth.run(["container", "prune", "-f"]).ok();
     assert!(pruned.contains(&id), "{pruned}");
     assert_eq!(berth.run(["ps", "-a", "--format", "{{.Names}}"]).ok(), "running");
