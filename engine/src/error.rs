@@ -51,6 +51,8 @@ pub enum Error {
     Invalid { what: String, why: String },
     #[error(transparent)]
     Flag(#[from] crate::flags::InvalidFlag),
+    #[error("{} is not berth's: it holds other files", path.display())]
+    NotOurs { path: PathBuf },
     #[error("cannot {op} {}", path.display())]
     Io {
         op: &'static str,

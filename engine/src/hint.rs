@@ -58,6 +58,7 @@ fn engine(error: &Error) -> Option<String> {
         }
         Error::ShimDied(_) => "`berth ps --all` cleans up after it; the kernel's log says whether it was killed".into(),
         Error::ShimSilent { name } => format!("`berth rm --force {name}` ends the container without it"),
+        Error::NotOurs { .. } => "name a directory of its own with --root or --state".into(),
         Error::Damaged { .. } => "remove the container with `berth rm --force`, or put the file back".into(),
         _ => return None,
     })

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{At, Result};
+use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
 
 /// The two directories berth keeps things in. Both are mode 0700: a user who may traverse them may run setuid
@@ -25,12 +25,34 @@ impl Default for Paths {
     }
 }
 
+/// Whether a directory is empty, a fresh file system's, or one in which something of berth's lies.
+fn may_be_ours(dir: &Path) -> std::io::Result<bool> {
+    const OURS: [&str; 7] = [
+        "blobs",
+        "containers",
+        "events",
+        "images",
+        "kernels",
+        "networks",
+        "volumes",
+    ];
+    let mut is_empty = true;
+    for entry in std::fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if OURS.iter().any(|ours| name == *ours) {
+            return Ok(true);
+        }
+        is_empty &= name == "lost+found";
+    }
+    Ok(is_empty)
+}
+
 impl Paths {
     /// Makes the directories that every verb relies on, mode 0700. Cheap when they exist.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`](crate::Error::Io) with the one that cannot be made.
+    /// [`Error::Io`] with the one that cannot be made, [`Error::NotOurs`] for a directory of somebody else's.
     pub fn prepare(&self) -> Result<()> {
         use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
         let private = |dir: &Path, recursive: bool| {
@@ -44,6 +66,10 @@ impl Paths {
             match std::fs::symlink_metadata(top) {
                 Ok(meta) if meta.is_dir() && meta.mode() & 0o777 == 0o700 => {}
                 Ok(meta) if meta.is_dir() => {
+                    // `--root /tmp` must not take /tmp from everybody else.
+                    if !may_be_ours(top).at("list", top)? {
+                        return Err(Error::NotOurs { path: top.clone() });
+                    }
                     std::fs::set_permissions(top, std::fs::Permissions::from_mode(0o700))
                         .at("set the mode of", top)?;
                 }

@@ -166,6 +166,24 @@ fn flags_that_are_wrong() {
     refused(&berth, &["--env-file", "/no/such", "busybox"], 125, &["/no/such"]);
     refused(&berth, &["--userns", "private", "busybox"], 125, &["userns"]);
     refused(&berth, &[], 125, &["IMAGE"]);
+    // A directory of somebody else's stays as it is; an empty one is taken.
+    let foreign = berth.scratch().join("foreign");
+    std::fs::create_dir(&foreign).expect("make a directory");
+    std::fs::set_permissions(&foreign, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).expect("chmod");
+    std::fs::write(foreign.join("file"), "").expect("write");
+    let path = foreign.to_str().expect("UTF-8");
+    for flag in ["--root", "--state"] {
+        let refused = berth.run([flag, path, "ps"]);
+        assert_eq!(refused.code, 1, "{flag}");
+        for word in [path, "not berth's", "hint:"] {
+            assert!(refused.stderr.contains(word), "{flag}: {}", refused.stderr);
+        }
+    }
+    assert_eq!(std::fs::read_dir(&foreign).expect("list").count(), 1);
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&foreign).expect("stat"));
+    assert_eq!(mode & 0o7777, 0o1777);
+    std::fs::remove_file(foreign.join("file")).expect("remove");
+    let _ = berth.run(["--state", path, "ps"]).ok();
     // Which of the two directories it is.
     let nowhere = berth.run(["--state", "/proc/state", "run", "--rm", "busybox", "true"]);
     assert_eq!(nowhere.code, 125);
