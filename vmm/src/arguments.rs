@@ -58,6 +58,12 @@ pub struct Arguments {
     /// Confine no thread to the system calls it needs
     #[arg(long, conflicts_with = "seccomp_filter")]
     no_seccomp: bool,
+    /// Print the version of the state files this monitor writes and reads, and nothing else
+    #[arg(long)]
+    pub snapshot_version: bool,
+    /// Print the version of a state file, and nothing else
+    #[arg(long, value_name = "FILE")]
+    pub describe_snapshot: Option<PathBuf>,
     #[arg(long, hide = true)]
     boot_timer: bool,
     #[arg(long, hide = true)]
@@ -66,10 +72,6 @@ pub struct Arguments {
     metadata: Option<PathBuf>,
     #[arg(long, hide = true)]
     mmds_size_limit: Option<String>,
-    #[arg(long, hide = true)]
-    snapshot_version: bool,
-    #[arg(long, hide = true)]
-    describe_snapshot: Option<PathBuf>,
     #[arg(long, hide = true)]
     enable_pci: bool,
 }
@@ -102,7 +104,6 @@ impl Arguments {
     /// What is not there is refused by name.
     fn check(self) -> Result<Arguments, clap::Error> {
         let mmds = "this monitor has no metadata service";
-        let snapshots = "this monitor has no snapshots yet";
         for (asked, flag, why) in [
             (
                 self.boot_timer,
@@ -116,8 +117,6 @@ impl Arguments {
             ),
             (self.metadata.is_some(), "--metadata", mmds),
             (self.mmds_size_limit.is_some(), "--mmds-size-limit", mmds),
-            (self.snapshot_version, "--snapshot-version", snapshots),
-            (self.describe_snapshot.is_some(), "--describe-snapshot", snapshots),
             (
                 self.enable_pci,
                 "--enable-pci",

@@ -2,26 +2,25 @@
 
 mod devices;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::arch::x86_64::{acpi, cpuid, layout, registers, reset_vector, template, zero_page};
+use crate::arch::x86_64::{acpi, cpuid, generation, layout, registers, reset_vector, template, zero_page};
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::devices::keyboard::{I8042_LEN, Keyboard};
 use crate::devices::power::{AcpiPower, POWER_LEN};
-use crate::devices::serial::{Line, Output, SERIAL_LEN, SerialPort};
+use crate::devices::serial::{self, Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::{Endpoint, Shared};
-use crate::devices::virtio::slots;
+use crate::devices::virtio::slots::{self, Slots};
 use crate::error::{Error, Result};
 use crate::socket_file::SocketFile;
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
-use devices::Devices;
-pub(crate) use devices::{Drives, Interfaces};
+pub(crate) use devices::{Devices, Drives, Interfaces};
 
 /// A machine whose processors stand at their first instruction.
 pub struct Machine {
@@ -31,6 +30,7 @@ pub struct Machine {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Those of the shared directories, which have threads of their own.
     pub(crate) shares: Vec<Endpoint>,
+    pub(crate) slots: Slots,
     /// Names that go with the machine.
     pub(crate) sockets: Vec<SocketFile>,
     pub(crate) drives: Drives,
@@ -51,44 +51,18 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    let Devices {
-        devices,
-        shares,
-        sockets,
-        drives,
-        interfaces,
-        balloon,
-    } = Devices::of(config)?;
-    acpi::write(&memory, config.vcpus, devices.len())?;
+    let devices = Devices::of(config)?;
+    acpi::write(&memory, config.vcpus, devices.devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
-    let vm = Vm::new(&kvm, memory)?;
+    generation::renew(&memory)?;
+    let vm = Vm::new(kvm, memory)?;
+    let mut machine = Machine::assemble(vm, devices, console, &serial::Saved::default())?;
 
-    let serial =
-        SerialPort::new(Line(vm.line(layout::SERIAL_IRQ)?), console).map_err(|source| Error::Events {
-            operation: "create an event",
-            source,
-        })?;
-    let serial = Arc::new(Mutex::new(serial));
-    let mut ports = Bus::default();
-    ports.attach(layout::SERIAL_PORT.into(), SERIAL_LEN, serial.clone());
-    let keyboard = Arc::new(Mutex::new(Keyboard::new(vm.line(layout::KEYBOARD_IRQ)?)));
-    ports.attach(layout::I8042_PORT.into(), I8042_LEN, keyboard.clone());
-    let power = Arc::new(Mutex::new(AcpiPower));
-    ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
-
-    let mut mmio = Bus::default();
-    let mut endpoints = slots::fill(devices, &vm, &mut mmio)?;
-    let shares = endpoints.split_off(endpoints.len() - shares);
-
-    let mut table = cpuid::supported(&kvm)?;
+    let mut table = cpuid::supported(&machine.vm.kvm)?;
     template::change_cpuid(&config.cpu, &mut table)?;
-    let mut vcpus = Vec::with_capacity(config.vcpus.into());
     for id in 0..config.vcpus {
-        let vcpu = vm
-            .fd
-            .create_vcpu(id.into())
-            .map_err(Error::kvm("create a virtual processor"))?;
+        let vcpu = machine.create_processor(id)?;
         vcpu.set_cpuid2(&cpuid::of_vcpu(table.clone(), id, config.vcpus))
             .map_err(Error::kvm("tell a processor what it is"))?;
         // Before the registers of the boot protocol, which are the kernel's to rely on.
@@ -97,22 +71,72 @@ pub fn boot(config: &Config, console: Output) -> Result<Machine> {
         if id == 0 {
             registers::set_entry(&vcpu, entry)?;
         }
-        vcpus.push(vcpu);
+        machine.vcpus.push(vcpu);
     }
-    Ok(Machine {
-        vcpus,
-        ports: Arc::new(ports),
-        mmio: Arc::new(mmio),
-        endpoints,
-        shares,
-        sockets,
-        drives,
-        interfaces,
-        balloon,
-        serial,
-        keyboard,
-        vm: Arc::new(vm),
-    })
+    Ok(machine)
+}
+
+impl Machine {
+    /// Connects everything but processors. COM1 is as it was saved.
+    ///
+    /// # Errors
+    ///
+    /// When KVM, or the kernel, has no more events.
+    pub(crate) fn assemble(
+        vm: Vm,
+        devices: Devices,
+        console: Output,
+        com1: &serial::Saved,
+    ) -> Result<Machine> {
+        let line = Line(vm.line(layout::SERIAL_IRQ)?);
+        let serial = SerialPort::new(line, console, com1).map_err(|source| Error::Events {
+            operation: "create an event",
+            source,
+        })?;
+        let serial = Arc::new(Mutex::new(serial));
+        let mut ports = Bus::default();
+        ports.attach(layout::SERIAL_PORT.into(), SERIAL_LEN, serial.clone());
+        let keyboard = Arc::new(Mutex::new(Keyboard::new(vm.line(layout::KEYBOARD_IRQ)?)));
+        ports.attach(layout::I8042_PORT.into(), I8042_LEN, keyboard.clone());
+        let power = Arc::new(Mutex::new(AcpiPower));
+        ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
+
+        let mut mmio = Bus::default();
+        let (mut endpoints, slots) = slots::fill(devices.devices, &vm, &mut mmio)?;
+        let shares = endpoints.split_off(endpoints.len() - devices.shares);
+        Ok(Machine {
+            vcpus: Vec::new(),
+            ports: Arc::new(ports),
+            mmio: Arc::new(mmio),
+            endpoints,
+            shares,
+            slots,
+            sockets: devices.sockets,
+            drives: devices.drives,
+            interfaces: devices.interfaces,
+            balloon: devices.balloon,
+            serial,
+            keyboard,
+            vm: Arc::new(vm),
+        })
+    }
+
+    /// Makes processor number `id`, as KVM leaves it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`].
+    pub(crate) fn create_processor(&self, id: u8) -> Result<VcpuFd> {
+        self.vm
+            .fd
+            .create_vcpu(id.into())
+            .map_err(Error::kvm("create a virtual processor"))
+    }
+
+    /// The keyboard, to oneself.
+    pub(crate) fn keyboard(&self) -> MutexGuard<'_, Keyboard> {
+        self.keyboard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Kernel, initial file system, command line and the page that names them; the kernel's entry.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::exit::Exit;
-use crate::loader;
+use crate::{loader, snapshot};
 
 /// Short for a result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -56,6 +56,17 @@ pub enum Error {
     /// The CPU template asks for something this host's KVM does not do.
     #[error("cpu-config: this host's KVM lacks {0}")]
     Template(String),
+    /// A snapshot's machine cannot go on here.
+    #[error("this host's KVM cannot restore {0}")]
+    Restore(String),
+    /// A file of a snapshot is refused.
+    #[error("snapshot file {}", path.display())]
+    Snapshot {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: snapshot::Error,
+    },
     /// A KVM call failed.
     #[error("cannot {operation}")]
     Kvm {

@@ -19,6 +19,7 @@ pub mod control;
 pub mod logger;
 pub mod metrics;
 pub mod seccomp;
+pub mod snapshot;
 
 mod console;
 mod kvm;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use berth_vmm::api::Server;
 use berth_vmm::control::Controller;
 use berth_vmm::metrics::Metrics;
-use berth_vmm::{Exit, Result, logger, run};
+use berth_vmm::{Exit, Result, logger, run, snapshot};
 
 use arguments::Arguments;
 
@@ -30,7 +30,19 @@ fn main() -> ExitCode {
     }
 }
 
+#[allow(clippy::print_stdout)] // what was asked for
+fn tell_version(version: u32) -> Exit {
+    println!("{version}");
+    Exit::PoweredOff
+}
+
 fn start(arguments: &Arguments) -> Result<Exit> {
+    if arguments.snapshot_version {
+        return Ok(tell_version(snapshot::VERSION));
+    }
+    if let Some(path) = &arguments.describe_snapshot {
+        return snapshot::version(path).map(tell_version);
+    }
     let seccomp = arguments.seccomp();
     seccomp.prepare()?;
     logger::start(&arguments.id);

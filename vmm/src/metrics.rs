@@ -56,6 +56,11 @@ impl Latency {
     pub(crate) fn of(&self, work: impl FnOnce()) {
         let begin = Instant::now();
         work();
+        self.since(begin);
+    }
+
+    /// Keeps how long something took that has just been done.
+    pub(crate) fn since(&self, begin: Instant) {
         self.took(begin.elapsed());
     }
 
@@ -198,6 +203,8 @@ pub struct Deprecated {
 #[derive(Debug, Default, Serialize)]
 #[allow(missing_docs)]
 pub struct Latencies {
+    pub full_create_snapshot: Latency,
+    pub load_snapshot: Latency,
     pub pause_vm: Latency,
     pub resume_vm: Latency,
 }

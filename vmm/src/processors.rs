@@ -1,8 +1,9 @@
 //! The virtual processors of a running machine: a thread each, which can be made to stand.
 //!
 //! ```text
-//! start:  threads, each with its filter ─► all stand at the gate ─► the event loop takes its filter ─► gate open
+//! start:  threads, each with its filter ─► all stand at the gate ─► the event loop takes its filter
 //! pause:  gate closed ─► signal ─► KVM_RUN returns, or the exit it was in is finished ─► the thread stands at the gate
+//! save:   each thread that stands reads its processor's state and hands it over
 //! resume: gate open ───► all go on where they were
 //! ```
 
@@ -16,6 +17,7 @@ use kvm_ioctls::VcpuFd;
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
+use crate::arch::x86_64::processor::Processor;
 use crate::bus::Bus;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
@@ -42,11 +44,15 @@ pub(crate) struct Processors {
     threads: Vec<JoinHandle<()>>,
     gate: Arc<Gate>,
     exits: mpsc::Receiver<Exit>,
+    saved: mpsc::Receiver<Saved>,
 }
 
+/// A processor's number and state.
+type Saved = (usize, Result<Processor>);
+
 impl Processors {
-    /// Lets them run, this thread and theirs confined by `filters` before the first does. `ended` is written to when the
-    /// machine has ended.
+    /// Makes them stand, ready to run, this thread and theirs confined by `filters`. `ended` is written to when the machine has
+    /// ended.
     ///
     /// # Errors
     ///
@@ -70,8 +76,8 @@ impl Processors {
         let begun = begun.and_then(|processors| event_loop.install().map(|()| processors));
         if begun.is_err() {
             gate.give_up();
+            gate.open();
         }
-        gate.open();
         begun
     }
 
@@ -95,6 +101,21 @@ impl Processors {
         });
     }
 
+    /// The state of each, in their order; `registers` are the machine registers to read. All of them must stand.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Processor::save`]; [`Error::Events`] when one has ended.
+    pub(crate) fn save(&self, registers: Vec<u32>) -> Result<Vec<Processor>> {
+        if !self.gate.ask(self.threads.len(), registers) {
+            let ended = io::Error::other("the guest has ended");
+            return Err(failed("read a processor's state")(ended));
+        }
+        let mut all: Vec<Saved> = self.saved.iter().take(self.threads.len()).collect();
+        all.sort_by_key(|(id, _)| *id);
+        all.into_iter().map(|(_, state)| state).collect()
+    }
+
     /// Lets them go on.
     pub(crate) fn resume(&self) {
         self.gate.open();
@@ -116,10 +137,11 @@ fn spawn(
     let shared = Arc::new(shared);
     let (sender, exits) = mpsc::channel();
     let (ready, confined) = mpsc::channel();
+    let (save, saved) = mpsc::channel();
     let mut threads = Vec::with_capacity(vcpus.len());
     for (id, vcpu) in vcpus.into_iter().enumerate() {
         let (shared, gate, sender) = (shared.clone(), gate.clone(), sender.clone());
-        let (filter, ready) = (filter.clone(), ready.clone());
+        let (filter, ready, save) = (filter.clone(), ready.clone(), save.clone());
         let ended = ended.try_clone().map_err(failed("share an event"))?;
         let thread = std::thread::Builder::new()
             .name(format!("vcpu {id}"))
@@ -127,11 +149,17 @@ fn spawn(
                 // Whoever waits for it is there, or has given up.
                 let _ = ready.send(filter.install());
                 drop((filter, ready));
-                gate.stand();
+                let stand = |vcpu: &VcpuFd| {
+                    gate.stand_and(|registers| {
+                        // Whoever asked waits for it.
+                        let _ = save.send((id, Processor::save(vcpu, registers)));
+                    });
+                };
+                stand(&vcpu);
                 if gate.is_given_up() {
                     return;
                 }
-                let exit = vcpu::run(vcpu, &shared, &gate);
+                let exit = vcpu::run(vcpu, &shared, || gate.is_closed(), stand);
                 // The first to end ends the machine; nobody listens to the others.
                 let _ = sender.send(exit);
                 // Fails only when it overflows, and then it has been told.
@@ -148,6 +176,7 @@ fn spawn(
         threads,
         gate: gate.clone(),
         exits,
+        saved,
     })
 }
 
@@ -171,6 +200,8 @@ struct Count {
     gone: usize,
     /// Nobody is to run any more.
     given_up: bool,
+    /// How often those that stand were asked for their state, and the machine registers that belong to it.
+    asked: (usize, Arc<[u32]>),
 }
 
 impl Gate {
@@ -198,13 +229,42 @@ impl Gate {
 
     /// Stands until the gate opens.
     pub(crate) fn stand(&self) {
+        self.stand_and(|_| {});
+    }
+
+    /// Stands until the gate opens, and meanwhile does `save` each time somebody asks.
+    fn stand_and(&self, mut save: impl FnMut(&[u32])) {
         let mut count = self.count();
         count.standing += 1;
         self.changed.notify_all();
+        let mut done = count.asked.0;
         while self.is_closed() {
-            count = self.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+            if count.asked.0 == done {
+                count = self.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let (asked, registers) = count.asked.clone();
+                done = asked;
+                drop(count);
+                save(&registers);
+                count = self.count();
+            }
         }
         count.standing -= 1;
+    }
+
+    /// Asks so many threads for their state; whether all of them stand.
+    fn ask(&self, threads: usize, registers: Vec<u32>) -> bool {
+        let mut count = self.count();
+        // One that has just been made may not have come yet, and one that ended never comes.
+        while count.standing + count.gone < threads {
+            count = self.changed.wait(count).unwrap_or_else(PoisonError::into_inner);
+        }
+        if count.gone > 0 {
+            return false;
+        }
+        count.asked = (count.asked.0 + 1, registers.into());
+        self.changed.notify_all();
+        true
     }
 
     /// A thread ends.

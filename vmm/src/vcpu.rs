@@ -3,15 +3,21 @@
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::exit::Exit;
-use crate::processors::{Gate, Shared};
+use crate::processors::Shared;
 
-/// Runs a vCPU until the machine ends. Blocks; meant for a thread of its own.
-pub(crate) fn run(mut vcpu: VcpuFd, shared: &Shared, gate: &Gate) -> Exit {
+/// Runs a vCPU until the machine ends; when it `must_stand`, behind the instruction it is in, it does `stand`. Blocks; meant for a
+/// thread of its own.
+pub(crate) fn run(
+    mut vcpu: VcpuFd,
+    shared: &Shared,
+    must_stand: impl Fn() -> bool,
+    stand: impl Fn(&VcpuFd),
+) -> Exit {
     let counts = &shared.metrics.vcpu;
     loop {
-        if gate.is_closed() {
+        if must_stand() {
             finish(&mut vcpu);
-            gate.stand();
+            stand(&vcpu);
         }
         let ended = match vcpu.run() {
             Ok(VcpuExit::IoIn(port, data)) => {

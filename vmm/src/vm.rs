@@ -11,17 +11,18 @@ use crate::error::{Error, Result};
 
 /// A virtual machine and its memory.
 pub(crate) struct Vm {
+    pub(crate) kvm: Kvm,
     pub(crate) fd: VmFd,
     /// Here for as long as the machine is: KVM reads and writes it.
     pub(crate) memory: GuestMemoryMmap,
 }
 
 impl Vm {
-    pub(crate) fn new(kvm: &Kvm, memory: GuestMemoryMmap) -> Result<Vm> {
+    pub(crate) fn new(kvm: Kvm, memory: GuestMemoryMmap) -> Result<Vm> {
         let fd = kvm
             .create_vm()
             .map_err(Error::kvm("create a virtual machine in KVM"))?;
-        let vm = Vm { fd, memory };
+        let vm = Vm { kvm, fd, memory };
         vm.set_memory()?;
         vm.set_interrupts()?;
         Ok(vm)
@@ -85,6 +86,14 @@ impl Vm {
         })?;
         self.connect(&event, irq)?;
         Ok(event)
+    }
+
+    /// Raises an interrupt line once.
+    pub(crate) fn pulse(&self, irq: u32) -> Result<()> {
+        let mut levels = [true, false].into_iter();
+        levels
+            .try_for_each(|level| self.fd.set_irq_line(irq, level))
+            .map_err(Error::kvm("raise an interrupt"))
     }
 
     /// Lets `event` raise an interrupt line each time it is written to.

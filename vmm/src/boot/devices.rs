@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::socket_file::SocketFile;
 
 /// The virtio devices.
-pub(super) struct Devices {
+pub(crate) struct Devices {
     /// In the order in which the guest finds them: its kernel names disks in that order.
     pub(super) devices: Vec<Arc<Shared>>,
     /// So many of them, the last, are each served by a thread of its own.
@@ -36,7 +36,7 @@ pub(crate) type Drives = Vec<(Id, Arc<Shared<Block>>)>;
 pub(crate) type Interfaces = Vec<(Id, Arc<Shared<Net>>)>;
 
 impl Devices {
-    pub(super) fn of(config: &Config) -> Result<Devices> {
+    pub(crate) fn of(config: &Config) -> Result<Devices> {
         let mut devices: Vec<Arc<Shared>> = Vec::new();
         let (mut sockets, mut drives, mut interfaces) = (Vec::new(), Vec::new(), Vec::new());
         for drive in &config.drives {

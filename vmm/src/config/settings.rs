@@ -91,6 +91,20 @@ impl Settings {
         Ok(())
     }
 
+    /// Without log and metrics: what a snapshot takes along.
+    #[must_use]
+    pub(crate) fn of_machine(&self) -> Settings {
+        let mut machine = self.clone();
+        machine.take_process(&Settings::default());
+        machine
+    }
+
+    /// Takes log and metrics of others: they are the process's, whatever machine it runs.
+    pub(crate) fn take_process(&mut self, process: &Settings) {
+        self.logger.clone_from(&process.logger);
+        self.metrics.clone_from(&process.metrics);
+    }
+
     /// Adds a disk, or replaces the one of its name.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! After the start: each request does something to the machine.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 use super::{Controller, Refusal, Running, Status};
 use crate::api::{Action, Response};
@@ -8,6 +9,7 @@ use crate::config::{BalloonChange, DriveChange, Id, NetworkInterfaceChange};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::Shared;
 use crate::error::{Error, Result};
+use crate::snapshot::{self, Standing};
 
 impl Controller {
     /// Does something to the running machine.
@@ -63,7 +65,22 @@ impl Controller {
                     None => Err(Refusal::NoStatistics),
                 };
             }
-            Action::CreateSnapshot(_) => return Err(Refusal::absent("snapshot/create")),
+            Action::CreateSnapshot(files) => {
+                if self.status != Status::Paused {
+                    return Err(Refusal::Runs);
+                }
+                let machine = Standing {
+                    settings: &self.settings,
+                    vm: &running.vm,
+                    processors: &running.processors,
+                    slots: &running.slots,
+                    serial: &running.serial,
+                    keyboard: &running.keyboard,
+                };
+                let begin = Instant::now();
+                snapshot::save(&machine, &files)?;
+                self.metrics.latencies_us.full_create_snapshot.since(begin);
+            }
         }
         Ok(Response::done())
     }

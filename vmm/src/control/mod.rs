@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!              InstanceStart              Paused
-//! not started ───────────────► running ◄──────────► paused
-//!   settings grow                        Resumed
+//! not started ───────────────► running ◄──────────► paused ─► snapshot
+//!   settings grow                        Resumed      ▲
+//!        └────────────────── snapshot/load ───────────┘
 //! ```
 //!
 //! [`Status::allows`] says what can be asked for when; `settings.rs` does it before the start, `action.rs` after.
@@ -15,6 +16,7 @@ mod status;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use serde::Serialize;
 use vmm_sys_util::eventfd::EventFd;
@@ -23,11 +25,12 @@ pub use status::{Refusal, Status};
 
 use crate::api::{Command, Question, Request, Response};
 use crate::boot::{self, Drives, Interfaces, Machine};
-use crate::config::Settings;
+use crate::config::{Settings, SnapshotLoad};
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::{self, Endpoint};
+use crate::devices::virtio::slots::Slots;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
 use crate::logger;
@@ -35,7 +38,9 @@ use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
 use crate::seccomp::Seccomp;
 use crate::shares::Shares;
+use crate::snapshot;
 use crate::socket_file::SocketFile;
+use crate::vm::Vm;
 
 /// Obeys the API.
 pub struct Controller {
@@ -56,6 +61,9 @@ pub struct Controller {
 struct Running {
     processors: Processors,
     shares: Shares,
+    vm: Arc<Vm>,
+    slots: Slots,
+    serial: Arc<Mutex<SerialPort>>,
     keyboard: Arc<Mutex<Keyboard>>,
     drives: Drives,
     interfaces: Interfaces,
@@ -145,7 +153,10 @@ impl Controller {
                 self.start()?;
                 Response::done()
             }
-            Command::LoadSnapshot(_) => return Err(Refusal::absent("snapshot/load")),
+            Command::LoadSnapshot(load) => {
+                self.load(&load)?;
+                Response::done()
+            }
             Command::Act(action) => self.act(action)?,
         };
         Ok(response.deprecated(deprecated))
@@ -191,13 +202,45 @@ impl Controller {
     /// Builds the machine and lets it run. One that cannot be built leaves the configuration as it is, to be put right.
     fn start(&mut self) -> Result<()> {
         let config = self.settings.complete()?;
-        let filters = self.seccomp.filters()?;
+        let running = self.attach(boot::boot(&config, Box::new(io::stdout()))?)?;
+        running.processors.resume();
+        self.status = Status::Running;
+        log::info!("the microVM runs");
+        Ok(())
+    }
+
+    /// Goes on from a snapshot. What fails leaves a microVM that is not started.
+    fn load(&mut self, load: &SnapshotLoad) -> Result<(), Refusal> {
+        if self.settings.of_machine() != Settings::default() {
+            return Err(Refusal::Configured);
+        }
+        let begin = Instant::now();
+        let (machine, mut settings) = snapshot::restore(load, Box::new(io::stdout()))?;
+        let running = self.attach(machine)?;
+        if load.resume_vm {
+            running.processors.resume();
+        }
+        settings.take_process(&self.settings);
+        self.settings = settings;
+        self.status = if load.resume_vm {
+            Status::Running
+        } else {
+            Status::Paused
+        };
+        self.metrics.latencies_us.load_snapshot.since(begin);
+        log::info!("the microVM goes on from a snapshot");
+        Ok(())
+    }
+
+    /// Takes a machine that was built, and confines all threads. Its processors stand.
+    fn attach(&mut self, machine: Machine) -> Result<&Running> {
         let Machine {
             vcpus,
             ports,
             mmio,
             endpoints,
             shares,
+            slots,
             sockets,
             drives,
             interfaces,
@@ -205,28 +248,32 @@ impl Controller {
             serial,
             keyboard,
             vm,
-        } = boot::boot(&config, Box::new(io::stdout()))?;
+        } = machine;
+        let filters = self.seccomp.filters()?;
         let shared = Shared {
             ports,
             mmio,
             metrics: self.metrics.clone(),
-            _vm: vm,
+            _vm: vm.clone(),
         };
         let shares = Shares::start(shares, &filters.share)?;
         let processors = Processors::start(vcpus, shared, &self.ending, filters)?;
-        self.running = Some(Running {
+        self.attached = Some(Attached {
+            serial: serial.clone(),
+            endpoints,
+        });
+        Ok(self.running.insert(Running {
             processors,
             shares,
+            vm,
+            slots,
+            serial,
             keyboard,
             drives,
             interfaces,
             balloon,
             _sockets: sockets,
-        });
-        self.attached = Some(Attached { serial, endpoints });
-        self.status = Status::Running;
-        log::info!("the microVM runs");
-        Ok(())
+        }))
     }
 
     /// Where it is in its life.

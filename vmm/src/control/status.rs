@@ -31,6 +31,12 @@ pub enum Refusal {
     /// It is about the machine's configuration, and there is a machine.
     #[error("The requested operation is not supported after starting the microVM.")]
     Late,
+    /// Only a machine that stands can be saved.
+    #[error("a microVM is saved while it is paused (PATCH /vm)")]
+    Runs,
+    /// It brings a configuration, and there is one. Firecracker's words.
+    #[error("Loading a microVM snapshot not allowed after configuring boot-specific resources.")]
+    Configured,
     /// There is no such device.
     #[error("No {0} device found.")]
     NoDevice(&'static str),
@@ -49,14 +55,6 @@ pub enum Refusal {
     /// It was tried.
     #[error("{}", .0.told())]
     Failed(#[from] Error),
-}
-
-impl Refusal {
-    /// Something of Firecracker's API that is not there.
-    pub(super) fn absent(what: &'static str) -> Refusal {
-        let why = "this monitor does not have it yet";
-        Refusal::Failed(Error::Unsupported { what, why })
-    }
 }
 
 impl Status {

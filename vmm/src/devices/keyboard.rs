@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Registers;
 use crate::exit::Exit;
+use crate::snapshot::bounded::at_most;
 
 /// Length of its block of ports, 0x60 to 0x64; the three in the middle are nobody's.
 pub(crate) const I8042_LEN: u64 = 5;
@@ -41,8 +43,18 @@ pub(crate) struct Keyboard {
     next: Next,
 }
 
+/// What a snapshot holds of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    control: u8,
+    output_port: u8,
+    #[serde(deserialize_with = "at_most::<_, _, QUEUE_MAX>")]
+    queue: Vec<u8>,
+    next: Next,
+}
+
 /// The meaning of a byte at the data port.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Next {
     /// A command to the keyboard.
     ToKeyboard,
@@ -71,6 +83,23 @@ impl Keyboard {
             queue: VecDeque::new(),
             next: Next::ToKeyboard,
         }
+    }
+
+    /// What a snapshot has to know.
+    pub(crate) fn save(&self) -> Saved {
+        Saved {
+            control: self.control,
+            output_port: self.output_port,
+            queue: self.queue.iter().copied().collect(),
+            next: self.next,
+        }
+    }
+
+    /// Goes on from what was saved; what the guest has not read raises the interrupt again.
+    pub(crate) fn restore(&mut self, saved: &Saved) {
+        (self.control, self.output_port, self.next) = (saved.control, saved.output_port, saved.next);
+        self.queue = saved.queue.iter().copied().collect();
+        self.interrupt();
     }
 
     /// Somebody presses the three keys, which makes most systems restart.

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use vm_superio::serial::NoEvents;
+use serde::{Deserialize, Serialize};
+use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Registers;
 use crate::exit::Exit;
+use crate::snapshot::bounded::at_most;
 
 /// Input that waits for the guest to read it. More is not taken from the host meanwhile (CVE-2020-27174).
 const INPUT_MAX: usize = 4096;
@@ -36,16 +38,89 @@ pub(crate) struct SerialPort {
 /// Length of its block of ports.
 pub(crate) const SERIAL_LEN: u64 = 8;
 
+/// What a snapshot holds of it: the chip's registers in the order of their numbers, those behind them, and input the guest has
+/// not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    divisor: [u8; 2],
+    registers: [u8; 7],
+    #[serde(deserialize_with = "at_most::<_, _, FIFO_LEN>")]
+    fifo: Vec<u8>,
+    #[serde(deserialize_with = "at_most::<_, _, INPUT_MAX>")]
+    waiting: Vec<u8>,
+}
+
+/// As many bytes the chip holds.
+const FIFO_LEN: usize = 64;
+
+impl Default for Saved {
+    fn default() -> Saved {
+        Saved::of(&SerialState::default(), Vec::new())
+    }
+}
+
+impl Saved {
+    fn of(chip: &SerialState, waiting: Vec<u8>) -> Saved {
+        Saved {
+            divisor: [chip.baud_divisor_low, chip.baud_divisor_high],
+            registers: [
+                chip.interrupt_enable,
+                chip.interrupt_identification,
+                chip.line_control,
+                chip.modem_control,
+                chip.line_status,
+                chip.modem_status,
+                chip.scratch,
+            ],
+            fifo: chip.in_buffer.clone(),
+            waiting,
+        }
+    }
+
+    fn chip(&self) -> SerialState {
+        let [baud_divisor_low, baud_divisor_high] = self.divisor;
+        let [
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            modem_control,
+            line_status,
+            modem_status,
+            scratch,
+        ] = self.registers;
+        SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: self.fifo.clone(),
+        }
+    }
+}
+
 impl SerialPort {
+    /// One as it was saved, or as the default is, a fresh one. An interrupt that waits is raised.
+    ///
     /// # Errors
     ///
     /// Those of `eventfd(2)`.
-    pub(crate) fn new(line: Line, output: Output) -> io::Result<SerialPort> {
+    pub(crate) fn new(line: Line, output: Output, saved: &Saved) -> io::Result<SerialPort> {
+        let port = Serial::from_state(&saved.chip(), line, NoEvents, output);
         Ok(SerialPort {
-            port: Serial::new(line, output),
-            waiting: VecDeque::new(),
+            port: port.map_err(|e| io::Error::other(format!("the serial port: {e:?}")))?,
+            waiting: saved.waiting.iter().copied().collect(),
             drained: EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?,
         })
+    }
+
+    /// What a snapshot has to know of it.
+    pub(crate) fn save(&self) -> Saved {
+        Saved::of(&self.port.state(), self.waiting.iter().copied().collect())
     }
 
     /// Readable, edge by edge, when input that had to wait is gone.
@@ -105,7 +180,7 @@ mod tests {
     #[test]
     fn input_is_bounded_and_arrives_in_order() {
         let line = Line(EventFd::new(0).unwrap());
-        let mut port = SerialPort::new(line, Box::new(io::sink())).unwrap();
+        let mut port = SerialPort::new(line, Box::new(io::sink()), &Saved::default()).unwrap();
         let text: Vec<u8> = (0..5000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
         let taken = port.room();
         port.input(&text);

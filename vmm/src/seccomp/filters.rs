@@ -10,7 +10,7 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
-use vmm_sys_util::ioctl::{_IOC_NONE, ioctl_expr};
+use vmm_sys_util::ioctl::{_IOC_NONE, _IOC_READ, _IOC_WRITE, ioctl_expr};
 
 /// A system call that is allowed when all of its conditions hold. Several entries of one call are alternatives.
 pub(super) struct Allowed(c_long, &'static [Condition]);
@@ -41,6 +41,44 @@ const fn request(number: libc::c_ulong) -> u32 {
 const KVM_RUN: u32 = request(ioctl_expr(_IOC_NONE, kvm_bindings::KVMIO, 0x80, 0));
 /// Tells a guest that it stood.
 const KVM_KVMCLOCK_CTRL: u32 = request(ioctl_expr(_IOC_NONE, kvm_bindings::KVMIO, 0xad, 0));
+const fn kvm(direction: u32, number: u32, size: usize) -> u32 {
+    #[allow(clippy::cast_possible_truncation)] // 14 bits hold the size of what an ioctl takes
+    request(ioctl_expr(direction, kvm_bindings::KVMIO, number, size as u32))
+}
+
+/// What is read of a processor for a snapshot (Documentation/virt/kvm/api.rst).
+const KVM_READS_PROCESSOR: &[u32] = &[
+    kvm(_IOC_READ, 0x81, size_of::<kvm_bindings::kvm_regs>()),
+    kvm(_IOC_READ, 0x83, size_of::<kvm_bindings::kvm_sregs>()),
+    kvm(_IOC_READ | _IOC_WRITE, 0x88, size_of::<kvm_bindings::kvm_msrs>()),
+    kvm(_IOC_READ, 0x8e, size_of::<kvm_bindings::kvm_lapic_state>()),
+    kvm(
+        _IOC_READ | _IOC_WRITE,
+        0x91,
+        size_of::<kvm_bindings::kvm_cpuid2>(),
+    ),
+    kvm(_IOC_READ, 0x98, size_of::<kvm_bindings::kvm_mp_state>()),
+    kvm(_IOC_READ, 0x9f, size_of::<kvm_bindings::kvm_vcpu_events>()),
+    kvm(_IOC_READ, 0xa1, size_of::<kvm_bindings::kvm_debugregs>()),
+    kvm(_IOC_NONE, 0xa3, 0), // the pace of its time stamps
+    kvm(_IOC_READ, 0xa4, size_of::<kvm_bindings::kvm_xsave>()),
+    kvm(_IOC_READ, 0xa6, size_of::<kvm_bindings::kvm_xcrs>()),
+];
+/// What is read of the rest of the machine: which machine registers there are, controllers, timer, clock.
+const KVM_READS_MACHINE: &[u32] = &[
+    kvm(
+        _IOC_READ | _IOC_WRITE,
+        0x02,
+        size_of::<kvm_bindings::kvm_msr_list>(),
+    ),
+    kvm(
+        _IOC_READ | _IOC_WRITE,
+        0x62,
+        size_of::<kvm_bindings::kvm_irqchip>(),
+    ),
+    kvm(_IOC_READ, 0x7c, size_of::<kvm_bindings::kvm_clock_data>()),
+    kvm(_IOC_READ, 0x9f, size_of::<kvm_bindings::kvm_pit_state2>()),
+];
 const TUNSETOFFLOAD: u32 = request(libc::TUNSETOFFLOAD);
 
 /// The signal that makes a processor stand: the C library's first of those that are free to use.
@@ -95,6 +133,13 @@ const fn of_kind(kind: u32) -> Condition {
     }
 }
 
+/// A file that was not there.
+const NEW_FILE: Condition = Bits {
+    argument: 2,
+    mask: bits(libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_TMPFILE & !libc::O_DIRECTORY),
+    value: bits(libc::O_CREAT | libc::O_EXCL),
+};
+
 /// Every thread: memory, locks, the clock, what it says, its signals and its end.
 const ALL: &[Allowed] = &[
     Allowed(libc::SYS_brk, &[]),
@@ -139,13 +184,13 @@ const ALL: &[Allowed] = &[
     Allowed(libc::SYS_exit_group, &[]),
 ];
 
-/// A virtual processor's thread. It opens nothing, reads nothing, and reaches nobody.
+/// A virtual processor's thread. It opens nothing, reads nothing but its processor, and reaches nobody.
 pub(super) const PROCESSOR: &[&[Allowed]] = &[
     ALL,
-    &[Allowed(
-        libc::SYS_ioctl,
-        &[OneOf(1, &[KVM_RUN, KVM_KVMCLOCK_CTRL])],
-    )],
+    &[
+        Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_RUN, KVM_KVMCLOCK_CTRL])]),
+        Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_PROCESSOR)]),
+    ],
 ];
 
 /// The thread of the event loop, with the API and the devices.
@@ -203,6 +248,13 @@ pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
         Allowed(libc::SYS_statx, &[]),
         // The names of our sockets, at the end.
         Allowed(libc::SYS_unlink, &[]),
+        // A snapshot: new files, which take the names of old ones.
+        Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_MACHINE)]),
+        Allowed(libc::SYS_openat, &[NEW_FILE]),
+        Allowed(libc::SYS_ftruncate, &[]),
+        Allowed(libc::SYS_pwrite64, &[]),
+        Allowed(libc::SYS_fsync, &[]),
+        Allowed(libc::SYS_rename, &[]),
         // Clients of the API, and of vsock. What this process listens on it does already.
         Allowed(libc::SYS_accept4, &[]),
         Allowed(

@@ -103,7 +103,7 @@ fn memory_is_for_data() {
 }
 
 #[test]
-fn the_event_loop_opens_files_and_makes_none() {
+fn the_event_loop_opens_files_and_makes_new_ones_alone() {
     let at = libc::AT_FDCWD.into();
     allowed(
         LOOP,
@@ -117,6 +117,9 @@ fn the_event_loop_opens_files_and_makes_none() {
             [at, 0, (libc::O_RDWR | flag).into(), 0o600],
         );
     }
+    let new = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC;
+    allowed(LOOP, libc::SYS_openat, [at, 0, new.into(), 0o600]);
+    forbidden(PROCESSOR, libc::SYS_openat, [at, 0, new.into(), 0o600]);
     allowed(LOOP, libc::SYS_open, [0, libc::O_RDONLY.into(), 0, 0]);
     forbidden(
         LOOP,

@@ -1,4 +1,5 @@
-//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, sleep and reset.
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, generation id,
+//! sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -26,6 +27,9 @@ const REVISION: u32 = 1;
 /// Tables begin here, behind the root pointer.
 const TABLES: u64 = layout::RSDP + 64;
 const SDT_HEADER: usize = 36;
+const GENERATION_DEVICE: &str = "_SB_.VGEN";
+/// What drivers of the generation id are notified with.
+const GENERATION_CHANGED: u8 = 0x80;
 
 /// Writes all tables for `vcpus` processors and `virtio` devices.
 pub(crate) fn write(memory: &GuestMemoryMmap, vcpus: u8, virtio: usize) -> Result<()> {
@@ -115,6 +119,8 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     let mut body = bytes(&aml::Scope::new("_SB_".into(), devices));
     body.extend(com1());
     body.extend(keyboard());
+    body.extend(generation_id());
+    body.extend(events());
     for number in 0..virtio {
         body.extend(virtio_device(number));
     }
@@ -139,6 +145,41 @@ fn keyboard() -> Vec<u8> {
     let [data, command] =
         [layout::I8042_PORT, layout::I8042_PORT + 4].map(|port| aml::IO::new(port, port, 0, 1));
     pc_device("_SB_.KBD0", "PNP0303", layout::KEYBOARD_IRQ, &[&data, &command])
+}
+
+/// Where the generation id lies ("Virtual Machine Generation ID", Microsoft 2012).
+fn generation_id() -> Vec<u8> {
+    const KIND: &str = "VM_Gen_Counter";
+    let hid = aml::Name::new("_HID".into(), &"VMGENCTR");
+    let cid = aml::Name::new("_CID".into(), &KIND);
+    let ddn = aml::Name::new("_DDN".into(), &KIND);
+    let (low, high) = (
+        layout::GENERATION_ID & u64::from(u32::MAX),
+        layout::GENERATION_ID >> 32,
+    );
+    let address = aml::Package::new(vec![&low, &high]);
+    let address = aml::Name::new("ADDR".into(), &address);
+    bytes(&aml::Device::new(
+        GENERATION_DEVICE.into(),
+        vec![&hid, &cid, &ddn, &address],
+    ))
+}
+
+/// The device that tells of events where there is no fixed hardware for it (ACPI 6.5 §5.6.9): its interrupt says that there is
+/// another generation id.
+fn events() -> Vec<u8> {
+    let id = aml::Path::new(&format!("\\{GENERATION_DEVICE}"));
+    let changed = aml::Notify::new(&id, &GENERATION_CHANGED);
+    let hear = aml::Method::new("_EVT".into(), 1, true, vec![&changed]);
+    let line = aml::Interrupt::new(true, true, false, false, layout::GENERATION_IRQ);
+    let resources = aml::ResourceTemplate::new(vec![&line]);
+    let hid = aml::Name::new("_HID".into(), &"ACPI0013");
+    let uid = aml::Name::new("_UID".into(), &aml::ZERO);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    bytes(&aml::Device::new(
+        "_SB_.GED0".into(),
+        vec![&hid, &uid, &resources, &hear],
+    ))
 }
 
 /// A device of a PC, whose interrupt is an edge.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! 0000_0500 GDT, IDT          0000_7000 zero page        0000_9000 page tables of the first GiB (3 pages)
-//! 0002_0000 command line      0009_fc00 end of low RAM   000e_0000 ACPI tables, 000f_fff0 reset vector
+//! 0002_0000 command line      0009_fc00 end of low RAM   000e_0000 ACPI tables
+//! 000f_f000 generation id     000f_fff0 reset vector
 //! 0100_0000 kernel (where its image says)                below 3 GiB, at its end: initrd
 //! c000_0000 hole: local APIC fee0_0000, I/O APIC fec0_0000, virtio-mmio d000_0000, KVM's own pages fffb_c000
 //! 1_0000_0000 the rest of RAM
@@ -34,7 +35,9 @@ pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// The root pointer of ACPI, and the tables behind it.
 pub const RSDP: u64 = 0xe_0000;
 /// First byte after the area for ACPI tables.
-pub const ACPI_END: u64 = RESET_VECTOR;
+pub const ACPI_END: u64 = GENERATION_ID;
+/// The machine's generation id.
+pub const GENERATION_ID: u64 = 0xf_f000;
 /// Where a processor begins after a reset, as seen from real mode.
 pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Where a kernel image may begin.
@@ -62,6 +65,8 @@ pub const SERIAL_IRQ: u32 = 4;
 pub const I8042_PORT: u16 = 0x60;
 /// Its interrupt.
 pub const KEYBOARD_IRQ: u32 = 1;
+/// Interrupt of ACPI's event device, which tells of another generation id.
+pub const GENERATION_IRQ: u32 = 5;
 /// ACPI's sleep control and status (one port), then the reset register.
 pub const POWER_PORT: u16 = 0x600;
 

@@ -3,7 +3,10 @@
 pub mod layout;
 
 pub(crate) mod acpi;
+pub(crate) mod chips;
 pub(crate) mod cpuid;
+pub(crate) mod generation;
+pub(crate) mod processor;
 pub(crate) mod registers;
 pub(crate) mod reset_vector;
 pub(crate) mod template;

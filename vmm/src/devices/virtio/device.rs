@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::{Chain, Malformed};
 use super::interrupt::Interrupt;
+use super::saved::{At, Kept, Running};
 use super::used;
 
 /// One kind of virtio device. Called by the event loop's thread, with the exception of [`Device::config`],
@@ -56,6 +57,31 @@ pub(crate) trait Device: Send {
 
     /// The driver took its queues back. Whatever belonged to them is to be forgotten.
     fn reset(&mut self) {}
+
+    /// How many chains of `queue` it took and has not given back, the last that were taken. Who goes on from a snapshot takes
+    /// them again.
+    fn held(&self, _queue: usize) -> u16 {
+        0
+    }
+
+    /// What a snapshot has to remember besides configuration, features and queues, with everything written where it belongs.
+    ///
+    /// # Errors
+    ///
+    /// Why such a device cannot be part of a snapshot.
+    fn save(&mut self) -> Result<Kept, &'static str>;
+
+    /// Goes on from what was saved; in a device that is `driven`, [`Device::started`] follows.
+    ///
+    /// # Errors
+    ///
+    /// What is not of this device, or cannot be.
+    fn restore(&mut self, kept: Kept, _driven: bool) -> Result<(), Malformed> {
+        match kept {
+            Kept::Nothing => Ok(()),
+            _ => Err(Malformed("it was another kind of device")),
+        }
+    }
 }
 
 /// What every device of ours can: version 1, and notifications asked for by position in the ring.
@@ -92,6 +118,24 @@ impl Active {
             interrupt,
             bells,
             told,
+        }
+    }
+
+    /// How far each queue came, without the chains that `device` holds.
+    pub(super) fn save(&self, device: &(impl Device + ?Sized)) -> Running {
+        let queues = self.queues.iter().zip(&self.told).enumerate();
+        let at = |(number, (queue, told)): (usize, (&Queue, &Wrapping<u16>))| At {
+            next_available: queue.next_avail().wrapping_sub(device.held(number)),
+            next_used: queue.next_used(),
+            told: told.0,
+        };
+        Running(queues.map(at).collect())
+    }
+
+    /// What was told of each queue before.
+    pub(super) fn restore(&mut self, running: &Running) {
+        for (told, at) in self.told.iter_mut().zip(&running.0) {
+            *told = Wrapping(at.told);
         }
     }
 

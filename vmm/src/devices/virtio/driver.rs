@@ -7,9 +7,11 @@ use virtio_bindings::virtio_mmio as reg;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::chain::Malformed;
 use super::device::Device;
-use super::endpoint::Shared;
+use super::endpoint::{STARTED, Shared};
 use super::mmio::Transport;
+use super::saved::Saved;
 use crate::bus::Registers;
 
 /// Guest memory of a driver, in bytes: rings below [`BUFFERS`], buffers above.
@@ -55,6 +57,11 @@ impl Driver {
     /// A device nobody has touched, that somebody else can reach too.
     pub(crate) fn shared(shared: Arc<Shared>) -> Driver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
+        Driver::with(shared, memory)
+    }
+
+    /// The same, in memory of somebody else's making.
+    pub(crate) fn with(shared: Arc<Shared>, memory: GuestMemoryMmap) -> Driver {
         let line = shared.line().try_clone().unwrap();
         let sizes: Vec<u16> = shared.read(|device| device.queue_sizes().to_vec());
         Driver {
@@ -66,6 +73,17 @@ impl Driver {
             sizes,
             without: 1 << virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX,
         }
+    }
+
+    /// The same driver with another device, that goes on from what was saved of the first.
+    pub(crate) fn resume(&self, device: impl Device + 'static, saved: &Saved) -> Result<Driver, Malformed> {
+        let mut driver = Driver::with(Shared::new(device).unwrap(), self.memory.clone());
+        driver.registers.restore(saved)?;
+        driver.registers.interrupt_again();
+        driver.available.clone_from(&self.available);
+        // Nothing rings: what happened to the first device is not known to the second.
+        driver.shared.serve_one(STARTED);
+        Ok(driver)
     }
 
     pub(crate) fn get(&mut self, register: u32) -> u32 {

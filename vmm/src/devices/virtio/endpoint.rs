@@ -12,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::chain::Malformed;
 use super::device::{Active, Device};
 use super::interrupt::Interrupt;
+use super::saved::{Kept, Running};
 use crate::error::{Error, Result};
 
 /// What registers, event loop and API share of a device. The API knows what kind of device it has; nobody else does.
@@ -78,6 +79,32 @@ impl<D: Device + ?Sized> Shared<D> {
         served.device.reset();
     }
 
+    /// What a snapshot has to know of it besides its registers.
+    pub(super) fn save(&self) -> Result<(Option<Running>, Kept), &'static str> {
+        let mut served = self.served();
+        let Served { device, active } = &mut *served;
+        let running = active.as_ref().map(|active| active.save(device));
+        Ok((running, device.save()?))
+    }
+
+    /// Goes on from what was saved, with the queues that ran.
+    pub(super) fn restore(
+        &self,
+        memory: &GuestMemoryMmap,
+        features: u64,
+        running: Option<(Vec<Queue>, &Running)>,
+        kept: Kept,
+    ) -> Result<(), Malformed> {
+        self.served().device.restore(kept, running.is_some())?;
+        if let Some((queues, running)) = running {
+            self.start(memory, features, queues);
+            if let Some(active) = &mut self.served().active {
+                active.restore(running);
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at the device, from any thread.
     pub(crate) fn read<T>(&self, look: impl FnOnce(&D) -> T) -> T {
         look(&self.served().device)
@@ -122,7 +149,7 @@ pub(crate) struct Endpoint {
 }
 
 /// The event that is no bell and no source.
-const STARTED: u32 = u32::MAX;
+pub(super) const STARTED: u32 = u32::MAX;
 
 impl Endpoint {
     pub(crate) fn new(shared: Arc<Shared>) -> Endpoint {

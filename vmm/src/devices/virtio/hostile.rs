@@ -9,6 +9,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
 use super::driver::{BUFFERS, Descriptor, Driver, INDIRECT, MEMORY, NEXT, WRITE};
+use super::saved::Kept;
 
 /// Reads what it is sent and says so.
 struct Echo;
@@ -25,6 +26,9 @@ impl Device for Echo {
     }
     fn config(&self) -> &[u8] {
         b"configuration"
+    }
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        Ok(Kept::Nothing)
     }
     fn notified(&mut self, active: &mut Active, queue: usize) -> Result<(), Malformed> {
         active.drain(queue, |memory, mut chain: Chain| {

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::saved;
+
 /// Shared by the thread that serves the device, which raises, and the processors, which read and acknowledge.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
@@ -75,6 +77,29 @@ impl Interrupt {
 
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn save(&self) -> saved::Interrupt {
+        saved::Interrupt {
+            status: self.status(),
+            broken: self.is_broken(),
+            generation: self.generation(),
+        }
+    }
+
+    /// Goes on from what was saved.
+    pub(super) fn restore(&self, saved: saved::Interrupt) {
+        self.generation.store(saved.generation, Ordering::SeqCst);
+        self.broken.store(saved.broken, Ordering::SeqCst);
+        self.status.store(saved.status, Ordering::SeqCst);
+    }
+
+    /// Says again what the driver has not acknowledged.
+    pub(super) fn say_again(&self) {
+        let unheard = self.status();
+        if unheard != 0 {
+            self.raise(unheard);
+        }
     }
 
     pub(super) fn reset(&self) {

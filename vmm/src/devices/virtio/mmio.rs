@@ -20,8 +20,10 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use super::chain::Malformed;
 use super::device::common_features;
 use super::endpoint::Shared;
+use super::saved::{Saved, SavedQueue};
 use crate::bus::Registers;
 use crate::exit::Exit;
 
@@ -76,6 +78,78 @@ impl Transport {
             queues,
             status: 0,
         }
+    }
+
+    /// What a snapshot has to know of registers and device.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`super::device::Device::save`].
+    pub(crate) fn save(&self) -> Result<Saved, &'static str> {
+        let (running, kept) = self.shared.save()?;
+        Ok(Saved {
+            kind: self.kind,
+            offered: self.offered,
+            chosen: self.chosen,
+            selected: [self.offered_select, self.chosen_select, self.queue_select],
+            status: self.status,
+            interrupt: self.shared.interrupt.save(),
+            queues: self.queues.iter().map(SavedQueue::of).collect(),
+            running,
+            kept,
+        })
+    }
+
+    /// Raises again an interrupt the driver has not acknowledged: whether it heard of it nobody knows.
+    pub(crate) fn interrupt_again(&self) {
+        self.shared.interrupt.say_again();
+    }
+
+    /// Goes on from what was saved, in a device that nobody has touched.
+    ///
+    /// # Errors
+    ///
+    /// Why no driver could have brought the device there.
+    pub(crate) fn restore(&mut self, saved: &Saved) -> Result<(), Malformed> {
+        if (saved.kind, saved.offered) != (self.kind, self.offered) {
+            return Err(Malformed("it is another kind of device, or can do other things"));
+        }
+        if saved.queues.len() != self.queues.len() {
+            return Err(Malformed("it has another number of queues"));
+        }
+        for (queue, saved) in self.queues.iter_mut().zip(&saved.queues) {
+            *queue = saved.queue(queue.max_size())?;
+        }
+        self.status = saved.status;
+        self.chosen = saved.chosen;
+        [self.offered_select, self.chosen_select, self.queue_select] = saved.selected;
+        let steps = [
+            VIRTIO_CONFIG_S_ACKNOWLEDGE,
+            VIRTIO_CONFIG_S_DRIVER,
+            VIRTIO_CONFIG_S_FEATURES_OK,
+            VIRTIO_CONFIG_S_DRIVER_OK,
+        ];
+        let taken = steps.map(|step| saved.status & step != 0);
+        let known = steps
+            .into_iter()
+            .fold(VIRTIO_CONFIG_S_FAILED, |all, step| all | step);
+        // Each step after those before it.
+        if saved.status & !known != 0 || !taken.is_sorted_by(|before, after| before >= after) {
+            return Err(Malformed("its status is none a driver can bring it to"));
+        }
+        let [.., agreed, started] = taken;
+        if agreed && !self.agrees() || saved.running.is_some() != (started && !saved.interrupt.broken) {
+            return Err(Malformed("its status is none a driver can bring it to"));
+        }
+        let event_idx = self.chosen & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
+        let running = match &saved.running {
+            Some(running) => Some((running.queues(&self.queues, &self.memory, event_idx)?, running)),
+            None => None,
+        };
+        self.shared
+            .restore(&self.memory, self.chosen, running, saved.kept)?;
+        self.shared.interrupt.restore(saved.interrupt);
+        Ok(())
     }
 
     fn queue(&self) -> Option<&Queue> {

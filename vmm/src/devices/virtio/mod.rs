@@ -20,6 +20,7 @@ pub(crate) mod interrupt;
 pub(crate) mod mmio;
 pub(crate) mod net;
 pub(crate) mod rng;
+pub(crate) mod saved;
 pub(crate) mod slots;
 pub(crate) mod throttle;
 mod transfer;
@@ -30,3 +31,5 @@ pub(crate) mod vsock;
 pub(crate) mod driver;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod resumed;

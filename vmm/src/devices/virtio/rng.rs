@@ -8,6 +8,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use super::saved::Kept;
 use super::throttle::Throttle;
 
 const QUEUE_SIZE: u16 = 256;
@@ -81,6 +82,10 @@ impl Device for Rng {
             Some(active) => self.notified(active, 0),
             None => Ok(()),
         }
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        Ok(Kept::Nothing)
     }
 }
 

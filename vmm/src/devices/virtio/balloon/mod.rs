@@ -19,7 +19,9 @@ use vm_memory::GuestMemoryMmap;
 
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use super::saved::Kept;
 use crate::config;
+use pages::Reclaim;
 use statistics::Poll;
 pub(crate) use statistics::Statistics;
 
@@ -51,6 +53,7 @@ pub(crate) struct Balloon {
     deflates_on_oom: bool,
     reports: bool,
     statistics: Option<Poll>,
+    reclaim: Reclaim,
     config: [u8; CONFIG_LEN],
 }
 
@@ -64,6 +67,7 @@ impl Balloon {
             deflates_on_oom: config.deflate_on_oom,
             reports: config.free_page_reporting,
             statistics: (interval_s > 0).then(|| Poll::new(interval_s)).transpose()?,
+            reclaim: Reclaim::default(),
             config: [0; CONFIG_LEN],
         };
         balloon.resize(config.amount_mib);
@@ -139,7 +143,11 @@ impl Balloon {
 }
 
 /// Takes pages the driver gives up.
-fn inflate(memory: &GuestMemoryMmap, mut chain: Chain) -> Result<Option<usize>, Malformed> {
+fn inflate(
+    reclaim: &mut Reclaim,
+    memory: &GuestMemoryMmap,
+    mut chain: Chain,
+) -> Result<Option<usize>, Malformed> {
     let length = chain.readable();
     if !length.is_multiple_of(NUMBER_LEN) || length > PAGES_MAX * NUMBER_LEN {
         return Err(Malformed("a request of the balloon is no list of pages"));
@@ -150,18 +158,22 @@ fn inflate(memory: &GuestMemoryMmap, mut chain: Chain) -> Result<Option<usize>, 
     let mut pages: Vec<u32> = numbers
         .map(|number| u32::from_le_bytes(number.try_into().expect("4 bytes")))
         .collect();
-    pages::take_back(memory, &mut pages)?;
+    reclaim.take_back(memory, &mut pages)?;
     Ok(Some(0))
 }
 
 /// Takes pages that are free for now.
-fn report(memory: &GuestMemoryMmap, mut chain: Chain) -> Result<Option<usize>, Malformed> {
+fn report(
+    reclaim: &mut Reclaim,
+    memory: &GuestMemoryMmap,
+    mut chain: Chain,
+) -> Result<Option<usize>, Malformed> {
     if chain.readable() > 0 {
         return Err(Malformed("a report of free pages has something to say"));
     }
     let free = chain.writable();
     for slice in chain.take_writable(memory, free)? {
-        pages::give_up(&slice);
+        reclaim.give_up(memory, &slice);
     }
     Ok(Some(0))
 }
@@ -205,13 +217,14 @@ impl Device for Balloon {
     }
 
     fn notified(&mut self, active: &mut Active, queue: usize) -> Result<(), Malformed> {
+        let reclaim = &mut self.reclaim;
         match (queue, &mut self.statistics) {
-            (INFLATE, _) => active.drain(queue, inflate),
+            (INFLATE, _) => active.drain(queue, |memory, chain| inflate(reclaim, memory, chain)),
             // The guest may have had them back already: they come when they are touched.
             (DEFLATE, _) => active.drain(queue, |_, _| Ok(Some(0))),
             (STATISTICS, Some(poll)) if active.has(F_STATS_VQ) => Balloon::hear(poll, active),
             (queue, _) if active.has(F_REPORTING) && queue == Balloon::reporting_queue(active) => {
-                active.drain(queue, report)
+                active.drain(queue, |memory, chain| report(reclaim, memory, chain))
             }
             _ => Ok(()),
         }
@@ -237,5 +250,25 @@ impl Device for Balloon {
         }
         // Who takes over has all memory again.
         self.config[ACTUAL_AT..].fill(0);
+    }
+
+    fn held(&self, queue: usize) -> u16 {
+        let buffer = self.statistics.as_ref().and_then(|poll| poll.buffer);
+        u16::from(queue == STATISTICS && buffer.is_some())
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        let actual = self.config[ACTUAL_AT..].try_into().expect("4 bytes");
+        Ok(Kept::Balloon {
+            actual: u32::from_le_bytes(actual),
+        })
+    }
+
+    fn restore(&mut self, kept: Kept, _driven: bool) -> Result<(), Malformed> {
+        let Kept::Balloon { actual } = kept else {
+            return Err(Malformed("it was another kind of device"));
+        };
+        self.config[ACTUAL_AT..].copy_from_slice(&actual.to_le_bytes());
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)] // poll(2) of a descriptor by its number
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
 use virtio_bindings::virtio_mmio as reg;
@@ -140,6 +141,33 @@ fn pages_in_the_balloon_are_the_hosts() {
     assert_eq!(driver.used(DEFLATE), (1, 0));
     fill(&driver, PAGE, 16);
     assert_eq!(held(&driver, PAGE, 16).len(), 16);
+}
+
+/// What is dropped of a private map of a file reads as the file again, which is how the guest's memory was long ago.
+#[test]
+fn pages_of_a_snapshots_file_do_not_come_back_as_they_were() {
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&vec![0xee; MEMORY], 0).unwrap();
+    let memory = crate::memory::map_file(1, file.try_clone().unwrap()).unwrap();
+    let device = Balloon::new(&config(0, false)).unwrap();
+    let mut driver = Driver::with(Shared::new(device).unwrap(), memory);
+    driver.restart();
+    fill(&driver, PAGE, 8);
+    for pages in [
+        &[PAGE + 1, PAGE + 2][..],
+        &[PAGE + 2],
+        &[PAGE + 1, PAGE + 2, PAGE + 3, PAGE + 6],
+    ] {
+        fill(&driver, PAGE + 2, 1);
+        give(&mut driver, INFLATE, pages);
+        assert!(!driver.is_broken());
+    }
+    assert_eq!(held(&driver, PAGE, 8), [0, 4, 5, 7].map(|page| PAGE + page));
+    fill(&driver, PAGE, 8);
+    assert_eq!(held(&driver, PAGE, 8).len(), 8);
+    let mut before = vec![0; MEMORY];
+    file.read_exact_at(&mut before, 0).unwrap();
+    assert!(before.iter().all(|byte| *byte == 0xee), "the file is as it was");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use request::Request;
 
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use super::saved::Kept;
 use super::throttle::Throttle;
 use crate::config::RateLimiter;
 
@@ -129,6 +130,24 @@ impl Device for Block {
         match active {
             Some(active) => self.notified(active, 0),
             None => Ok(()),
+        }
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        // A device that cannot be flushed says so to the guest when it asks.
+        if !self.disk.is_read_only() {
+            let _ = self.disk.flush();
+        }
+        Ok(Kept::Disk {
+            sectors: self.disk.sectors(),
+        })
+    }
+
+    fn restore(&mut self, kept: Kept, _driven: bool) -> Result<(), Malformed> {
+        match kept {
+            Kept::Disk { sectors } if sectors == self.disk.sectors() => Ok(()),
+            Kept::Disk { .. } => Err(Malformed("its file has another size than it had")),
+            _ => Err(Malformed("it was another kind of device")),
         }
     }
 }

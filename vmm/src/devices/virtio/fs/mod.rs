@@ -23,6 +23,7 @@ pub(crate) use self::directory::{Budget, Directory};
 use self::window::Window;
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use super::saved::Kept;
 
 /// For requests that have no answer, and for all others (virtio 1.2 §5.11.2).
 const QUEUE_SIZES: [u16; 2] = [128, 1024];
@@ -114,5 +115,9 @@ impl Device for Fs {
     fn reset(&mut self) {
         // A driver that comes next knows nothing of what the last one looked up.
         self.directory.forget_all();
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        Err("a shared directory's open files cannot be opened again by number (shared-directories)")
     }
 }

@@ -19,6 +19,7 @@ use virtio_bindings::virtio_net as net;
 
 use super::chain::Malformed;
 use super::device::{Active, Device};
+use super::saved::Kept;
 use super::throttle::Throttle;
 use crate::config::{MacAddress, RateLimiter};
 use rx::Rx;
@@ -159,5 +160,13 @@ impl Device for Net {
         self.rx.reset();
         // None of these was refused when the TAP was opened.
         let _ = self.tap.set_offloads(0);
+    }
+
+    fn held(&self, queue: usize) -> u16 {
+        if queue == RX { self.rx.held() } else { 0 }
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        Ok(Kept::Nothing)
     }
 }

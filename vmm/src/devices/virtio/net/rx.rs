@@ -61,6 +61,12 @@ impl Rx {
         }
     }
 
+    /// Chains that were taken and not given back. A frame in some of them is not remembered with them.
+    pub(super) fn held(&self) -> u16 {
+        let arrived = self.arrived.as_ref().map_or(0, |frame| frame.chains.len());
+        u16::try_from(self.buffers.len() + arrived).expect("no more than the queue has")
+    }
+
     /// Forgets what belonged to the driver.
     pub(super) fn reset(&mut self) {
         self.buffers.clear();

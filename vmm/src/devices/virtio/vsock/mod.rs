@@ -20,6 +20,7 @@ use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
 use connection::{Connection, Next};
@@ -28,13 +29,17 @@ use packet::{DATA_MAX, HEADER_LEN, Header, Operation, STREAM};
 
 use super::chain::{Chain, Malformed};
 use super::device::{Active, Device};
+use super::saved::Kept;
 use crate::socket_file::SocketFile;
 
 /// The host's address (vsock(7)).
 const HOST_CID: u64 = 2;
-/// Queues: to the guest, from the guest, and events, of which there are none yet.
+/// Queues: to the guest, from the guest, and events.
 const RX: usize = 0;
 const TX: usize = 1;
+const EVENTS: usize = 2;
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET`, the one event there is: all connections are gone (virtio 1.2 §5.10.6.7).
+const TRANSPORT_RESET: u32 = 0;
 const QUEUE_SIZE: u16 = 256;
 /// Connections at once. Firecracker has as many.
 const CONNECTIONS_MAX: usize = 1023;
@@ -67,6 +72,8 @@ pub(crate) struct Vsock {
     next_port: u32,
     /// The host's sockets were not all looked at.
     again: bool,
+    /// The guest is to be told that its connections are gone.
+    cut: bool,
     /// One packet's data.
     buffer: Vec<u8>,
 }
@@ -89,6 +96,7 @@ impl Vsock {
             strays: VecDeque::new(),
             next_port: HOST_PORTS,
             again: false,
+            cut: false,
             buffer: vec![0; DATA_MAX],
         };
         Ok((device, file))
@@ -327,6 +335,26 @@ impl Vsock {
         Ok(Some(HEADER_LEN + length))
     }
 
+    /// Tells the guest that its connections are gone, once it has room for that.
+    fn tell_reset(&mut self, active: &mut Active) -> Result<(), Malformed> {
+        if !self.cut {
+            return Ok(());
+        }
+        let mut chain = loop {
+            match active.pop(EVENTS)? {
+                Some(chain) => break chain,
+                // The driver says when it puts something there.
+                None if active.queues[EVENTS].ready() && active.listen(EVENTS)? => {}
+                None => return Ok(()),
+            }
+        };
+        let event = TRANSPORT_RESET.to_le_bytes();
+        chain.write(&active.memory, &event)?;
+        active.used(EVENTS, chain.head, event.len())?;
+        self.cut = false;
+        active.tell(EVENTS)
+    }
+
     fn header(
         &self,
         key: Key,
@@ -372,6 +400,8 @@ impl Device for Vsock {
     }
 
     fn started(&mut self, active: &mut Active) -> Result<(), Malformed> {
+        // Before anything of a new connection, which may have the name of an old one.
+        self.tell_reset(active)?;
         // Who came before is not announced again.
         self.ready(Some(active), 0)?;
         self.notified(active, TX)
@@ -380,6 +410,9 @@ impl Device for Vsock {
     fn notified(&mut self, active: &mut Active, queue: usize) -> Result<(), Malformed> {
         if queue == RX && std::mem::take(&mut self.again) {
             return self.ready(Some(active), 0);
+        }
+        if queue == EVENTS {
+            return self.tell_reset(active);
         }
         if queue == TX {
             active.drain(TX, |memory, chain| self.receive(memory, chain).map(|()| Some(0)))?;
@@ -402,5 +435,22 @@ impl Device for Vsock {
         self.watched.clear();
         self.ready.clear();
         self.strays.clear();
+        self.cut = false;
+    }
+
+    fn save(&mut self) -> Result<Kept, &'static str> {
+        Ok(Kept::Vsock {
+            next_port: self.next_port,
+        })
+    }
+
+    fn restore(&mut self, kept: Kept, driven: bool) -> Result<(), Malformed> {
+        let Kept::Vsock { next_port } = kept else {
+            return Err(Malformed("it was another kind of device"));
+        };
+        // The guest may hold connections on the ports before.
+        self.next_port = next_port.max(HOST_PORTS);
+        self.cut = driven;
+        Ok(())
     }
 }

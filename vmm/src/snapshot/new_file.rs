@@ -1,0 +1,78 @@
+//! Files that are there as a whole or not at all.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::Error;
+
+/// A file under a name of its own, until it is whole. Gone when it is dropped before.
+pub(super) struct NewFile {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// Makes an empty one beside `path`, for this user alone.
+    ///
+    /// # Errors
+    ///
+    /// Those of `open(2)`; [`Error::NoFile`] when something else than a file has the name: it would be gone.
+    pub(super) fn beside(path: &Path) -> Result<NewFile, Error> {
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if !there.is_file() => return Err(Error::NoFile),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("look at")(e)),
+        }
+        let mut number = [0; 8];
+        getrandom(&mut number, GetRandomFlags::empty()).map_err(Error::io("name"))?;
+        let mut name = path.file_name().map(OsString::from).ok_or(Error::NoFile)?;
+        name.push(format!(".{:016x}", u64::from_ne_bytes(number)));
+        let temporary = path.with_file_name(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(Error::io("make"))?;
+        Ok(NewFile {
+            file,
+            temporary,
+            path: path.into(),
+        })
+    }
+
+    /// What is to be written to.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes it durable and gives it its name; one that was there before goes on being whoever has it open.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fsync(2)` and `rename(2)`.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        self.file.sync_all().map_err(Error::io("sync"))?;
+        std::fs::rename(&self.temporary, &self.path).map_err(Error::io("rename"))?;
+        let directory = match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let directory = File::open(directory).map_err(Error::io("open the directory of"))?;
+        directory.sync_all().map_err(Error::io("sync the directory of"))
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // It is not there when it has its name.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}

@@ -1,0 +1,165 @@
+//! The recipe of a machine that goes on: `boot.rs` for one that begins.
+
+use std::path::Path;
+use std::sync::PoisonError;
+
+use super::{Error, State, maker, memory_file, state_file};
+use crate::arch::x86_64::{generation, layout};
+use crate::boot::{Devices, Machine};
+use crate::config::{MemoryBackendType, Settings, SnapshotLoad};
+use crate::devices::serial::Output;
+use crate::error::{Error as Failure, Result};
+use crate::vm::Vm;
+use crate::{kvm, memory};
+
+/// Makes the machine of a snapshot, and the settings it has: those it was saved with, and what `load` says otherwise. The console's
+/// output goes to `console`.
+///
+/// # Errors
+///
+/// Any [`Failure`]; what was made goes with it.
+pub(crate) fn restore(load: &SnapshotLoad, console: Output) -> Result<(Machine, Settings)> {
+    let backend = load.memory().map_err(|why| Failure::Invalid {
+        field: "snapshot/load",
+        why: why.into(),
+    })?;
+    supported(load, backend.backend_type)?;
+    let in_file = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Failure::Snapshot { path, source }
+    };
+    let state = state_file::read(&load.snapshot_path).map_err(in_file(&load.snapshot_path))?;
+    let saved = state.settings().map_err(in_file(&load.snapshot_path))?;
+    let mut settings = Settings::default();
+    settings.change(|new| *new = saved)?;
+    replace(&mut settings, load)?;
+    let config = settings.complete()?;
+    state
+        .fits(config.vcpus, config.memory_mib)
+        .map_err(in_file(&load.snapshot_path))?;
+
+    let bytes = u64::from(config.memory_mib) * layout::MIB;
+    let path = &backend.backend_path;
+    let memory = memory_file::open(path, bytes).map_err(in_file(path))?;
+    let memory = memory::map_file(config.memory_mib, memory)?;
+    let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
+    let devices = Devices::of(&config)?;
+    let vm = Vm::new(kvm, memory)?;
+    let mut machine = Machine::assemble(vm, devices, console, &state.serial)?;
+    state
+        .restore_devices(&machine)
+        .map_err(in_file(&load.snapshot_path))?;
+    for (id, processor) in (0..).zip(&state.processors) {
+        let vcpu = machine.create_processor(id)?;
+        processor.restore(&machine.vm.fd, &vcpu)?;
+        machine.vcpus.push(vcpu);
+    }
+    state.chips.restore(&machine.vm.fd, load.clock_realtime)?;
+    // What was on its way to the controllers when they were saved comes again, now that they are there.
+    machine.vm.pulse(layout::SERIAL_IRQ)?;
+    machine.keyboard().restore(&state.keyboard);
+    for slot in &machine.slots {
+        slot.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .interrupt_again();
+    }
+    generation::renew(&machine.vm.memory)?;
+    machine.vm.pulse(layout::GENERATION_IRQ)?;
+    Ok((machine, settings))
+}
+
+/// What Firecracker's API can ask for and this monitor does not do.
+fn supported(load: &SnapshotLoad, backend: MemoryBackendType) -> Result<()> {
+    let tracks = "this monitor does not keep track of written pages";
+    for (asked, what, why) in [
+        (
+            load.track_dirty_pages,
+            "snapshot/load with track_dirty_pages",
+            tracks,
+        ),
+        (
+            load.enable_diff_snapshots,
+            "snapshot/load with enable_diff_snapshots",
+            tracks,
+        ),
+        (
+            backend == MemoryBackendType::Uffd,
+            "snapshot/load with backend_type Uffd",
+            "this monitor takes memory from a file alone",
+        ),
+    ] {
+        if asked {
+            return Err(Failure::Unsupported { what, why });
+        }
+    }
+    Ok(())
+}
+
+/// Puts the caller's TAPs and socket in the place of the snapshot's.
+fn replace(settings: &mut Settings, load: &SnapshotLoad) -> Result<()> {
+    let none = |field, why: String| Err(Failure::Invalid { field, why });
+    let mut interfaces = settings.network_interfaces.clone();
+    for change in &load.network_overrides {
+        let Some(interface) = interfaces
+            .iter_mut()
+            .find(|interface| interface.iface_id == change.iface_id)
+        else {
+            let why = format!("the snapshot has no interface called {}", change.iface_id);
+            return none("network_overrides", why);
+        };
+        interface.host_dev_name.clone_from(&change.host_dev_name);
+    }
+    let mut vsock = settings.vsock.clone();
+    match (&mut vsock, &load.vsock_override) {
+        (_, None) => {}
+        (Some(vsock), Some(change)) => vsock.uds_path.clone_from(&change.uds_path),
+        (None, Some(_)) => return none("vsock_override", "the snapshot has no vsock device".into()),
+    }
+    settings.change(|new| {
+        new.network_interfaces = interfaces;
+        new.vsock = vsock;
+    })
+}
+
+impl State {
+    pub(super) fn settings(&self) -> Result<Settings, Error> {
+        serde_json::from_slice(&self.settings).map_err(Error::Settings)
+    }
+
+    /// Whether it is of a machine with so many processors and so much memory, that ran on a host like this.
+    pub(super) fn fits(&self, vcpus: u8, memory_mib: u32) -> Result<(), Error> {
+        let unfit = |part: &str, why| {
+            Err(Error::Unfit {
+                part: part.into(),
+                why,
+            })
+        };
+        if self.processors.len() != usize::from(vcpus) {
+            return unfit("processors", "there are not as many as the settings say");
+        }
+        if self.memory != layout::ram(u64::from(memory_mib) * layout::MIB) {
+            return unfit("memory", "it does not lie where it would with these settings");
+        }
+        if self.maker != maker() {
+            return unfit("processors", "those of this host are another maker's");
+        }
+        Ok(())
+    }
+
+    fn restore_devices(&self, machine: &Machine) -> Result<(), Error> {
+        if self.devices.len() != machine.slots.len() {
+            return Err(Error::Unfit {
+                part: "devices".into(),
+                why: "there are not as many as the settings say",
+            });
+        }
+        for (number, (slot, saved)) in machine.slots.iter().zip(&self.devices).enumerate() {
+            let mut transport = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            transport.restore(saved).map_err(|malformed| Error::Unfit {
+                part: format!("device {number}"),
+                why: malformed.0,
+            })?;
+        }
+        Ok(())
+    }
+}
