@@ -1,5 +1,7 @@
 //! Flags of which one would do nothing beside another: refused when the container is created.
 
+use std::net::IpAddr;
+
 use crate::config::CreateRequest;
 use crate::error::{Error, Result};
 use crate::flags::{
@@ -68,10 +70,15 @@ pub(crate) fn check(request: &CreateRequest) -> Result<()> {
     Ok(())
 }
 
-/// What a microVM cannot do: share what is the host's, and what it has not learnt yet.
+/// What a microVM cannot do: share what is the host's or another container's, and what it has not learnt yet.
 fn vm(request: &CreateRequest) -> Result<()> {
     let host = &request.host;
     let shares = [
+        ("--network host", host.network == NetworkMode::Host),
+        (
+            "--network container:",
+            matches!(host.network, NetworkMode::Container(_)),
+        ),
         ("--pid", host.pid != PidMode::Private),
         ("--ipc", !matches!(host.ipc, IpcMode::Private | IpcMode::None)),
         ("--uts", host.uts != UtsMode::Private),
@@ -88,7 +95,7 @@ fn vm(request: &CreateRequest) -> Result<()> {
     refuse(
         &shares,
         |_| true,
-        "a container in a microVM has a kernel of its own and nothing of the host's",
+        "a container in a microVM has a kernel of its own, which shares none of this with the host or other containers",
     )?;
     for mount in &host.mounts {
         let alone = matches!(mount.kind, MountKind::Bind { recursive: false, .. });
@@ -103,8 +110,14 @@ fn vm(request: &CreateRequest) -> Result<()> {
             });
         }
     }
+    let serves_names = matches!(host.network, NetworkMode::Bridge | NetworkMode::Named(_));
+    if serves_names && host.dns.servers.iter().any(IpAddr::is_loopback) {
+        return Err(Error::Unsupported {
+            what: "--dns with a loopback address and --isolation vm".into(),
+            why: "it is the guest's own, and the name server that would ask there is on the host".into(),
+        });
+    }
     let missing = [
-        ("--network other than none", host.network != NetworkMode::None),
         ("--init", host.init),
         ("--health-cmd", request.healthcheck.is_some()),
     ];
@@ -135,7 +148,6 @@ mod tests {
     fn refused(change: impl FnOnce(&mut HostConfig)) -> Result<()> {
         let mut request = CreateRequest::default();
         request.host.isolation = Isolation::Vm;
-        request.host.network = NetworkMode::None;
         change(&mut request.host);
         check(&request)
     }
@@ -143,13 +155,14 @@ mod tests {
     #[test]
     fn a_microvm_shares_nothing_of_the_hosts() {
         assert!(refused(|_| {}).is_ok());
-        let changes: [fn(&mut HostConfig); 8] = [
+        let changes: [fn(&mut HostConfig); 9] = [
             |host| host.pid = PidMode::Host,
             |host| host.ipc = IpcMode::Container("x".into()),
             |host| host.uts = UtsMode::Host,
             |host| host.privileged = true,
             |host| host.cgroup_parent = Some("/x".into()),
             |host| host.network = NetworkMode::Host,
+            |host| host.network = NetworkMode::Container("x".into()),
             |host| host.init = true,
             |host| {
                 host.resources = Resources {
@@ -162,5 +175,16 @@ mod tests {
             let error = refused(change).expect_err("refused").to_string();
             assert!(error.contains("microVM"), "{number}: {error}");
         }
+    }
+
+    #[test]
+    fn a_resolver_at_the_guests_own_loopback_is_asked_by_nobody() {
+        let loopback = |host: &mut HostConfig| host.dns.servers = vec![[127, 0, 0, 1].into()];
+        assert!(refused(loopback).is_err());
+        let alone = |host: &mut HostConfig| {
+            loopback(host);
+            host.network = NetworkMode::None;
+        };
+        assert!(refused(alone).is_ok(), "its own resolv.conf names it");
     }
 }

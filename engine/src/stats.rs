@@ -5,6 +5,7 @@ use std::io;
 use berth_cgroups::{Cgroup, CgroupPath, Hierarchy, Stats};
 use jiff::Timestamp;
 
+use crate::container::State;
 use crate::engine::Engine;
 use crate::flags::Isolation;
 use crate::id::ContainerId;
@@ -62,7 +63,7 @@ impl Engine {
         }
         let config = self.config(id)?;
         if config.host.isolation == Isolation::Vm {
-            return self.stats_of_guest(id);
+            return self.stats_of_guest(id, &state);
         }
         let fail = |source| Error::Cgroup {
             id: id.clone(),
@@ -74,23 +75,29 @@ impl Engine {
             .and_then(|cgroup| cgroup.stats())
             .map_err(fail)?;
         let net = format!("/proc/{}/net/dev", state.pid);
-        let (rx_bytes, tx_bytes) = match std::fs::read_to_string(&net) {
-            Ok(text) => traffic(&text),
-            // It ended in between.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Proc { path: net, source }),
+        let Some(text) = of_process(net)? else {
+            return Ok(None);
         };
+        let (rx_bytes, tx_bytes) = traffic(&text, |link| link != "lo");
         Ok(Some(Sample::now(cgroup, rx_bytes, tx_bytes)))
     }
 
-    /// The counters of the guest's own cgroup. What the monitor itself uses is not among them.
-    fn stats_of_guest(&self, id: &ContainerId) -> Result<Option<Sample>, Error> {
-        match vm::stats(&self.paths.run_dir(id)) {
-            Ok(cgroup) => Ok(Some(Sample::now(cgroup, 0, 0))),
+    /// The counters of the guest's own cgroup, and its TAPs' in the shim's network namespace. What the monitor itself uses is
+    /// not among them.
+    fn stats_of_guest(&self, id: &ContainerId, state: &State) -> Result<Option<Sample>, Error> {
+        let cgroup = match vm::stats(&self.paths.run_dir(id)) {
+            Ok(cgroup) => cgroup,
             // It ended in between.
-            Err(_) if !self.state(id)?.status.needs_shim() => Ok(None),
-            Err(e) => Err(e.into()),
-        }
+            Err(_) if !self.state(id)?.status.needs_shim() => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let Some(text) = of_process(format!("/proc/{}/net/dev", state.shim_pid))? else {
+            return Ok(None);
+        };
+        let taps = |link: &str| state.endpoints.iter().any(|endpoint| endpoint.link == link);
+        // What a TAP receives the guest has sent.
+        let (tx_bytes, rx_bytes) = traffic(&text, taps);
+        Ok(Some(Sample::now(cgroup, rx_bytes, tx_bytes)))
     }
 }
 
@@ -129,14 +136,23 @@ impl Sample {
     }
 }
 
-/// Received and sent bytes in the format of proc_pid_net(5), loopback left out.
-fn traffic(text: &str) -> (u64, u64) {
+/// A file of a process; none when the process has ended in between.
+fn of_process(path: String) -> Result<Option<String>, Error> {
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Proc { path, source }),
+    }
+}
+
+/// Received and sent bytes in the format of proc_pid_net(5), of the links that `counts` picks.
+fn traffic(text: &str, counts: impl Fn(&str) -> bool) -> (u64, u64) {
     let mut sums = (0_u64, 0_u64);
     for line in text.lines().skip(2) {
         let Some((name, counters)) = line.split_once(':') else {
             continue;
         };
-        if name.trim() == "lo" {
+        if !counts(name.trim()) {
             continue;
         }
         let mut fields = counters
@@ -153,9 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn traffic_is_summed_without_loopback() {
+    fn traffic_is_summed_over_the_links_that_count() {
         let text = "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n    lo: 500 1 0 0 0 0 0 0 500 1 0 0 0 0 0 0\n  eth0: 100 1 0 0 0 0 0 0 200 2 0 0 0 0 0 0\n  eth1:1 1 0 0 0 0 0 0 2 2 0 0 0 0 0 0\n";
-        assert_eq!(traffic(text), (101, 202));
-        assert_eq!(traffic("garbage"), (0, 0));
+        assert_eq!(traffic(text, |link| link != "lo"), (101, 202));
+        assert_eq!(traffic(text, |link| link == "eth1"), (1, 2));
+        assert_eq!(traffic("garbage", |_| true), (0, 0));
     }
 }

@@ -132,6 +132,25 @@ pub fn unblock_at_exec(command: &mut Command) {
     }
 }
 
+/// Has the command's process killed when the thread that starts it ends, however that ends: `PR_SET_PDEATHSIG` of `prctl(2)`.
+/// A program that changes its user loses it.
+pub fn kill_with_starter(command: &mut Command) {
+    let starter = std::process::id();
+    // SAFETY: between fork and exec the closure makes async-signal-safe calls alone (signal-safety(7)), without pointers.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // It may have ended before that.
+            if libc::getppid().cast_unsigned() != starter {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+}
+
 /// Sends a signal to every process this one may signal, but for PID 1 and itself: for the PID 1 of a pid namespace, to all in it;
 /// `kill(2)` with -1. To have nobody left to send it to is fine.
 ///
@@ -168,5 +187,22 @@ pub fn next<Fd: AsFd>(signals: Fd) -> io::Result<Option<i32>> {
         Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn it_does_not_outlive_the_thread_that_started_it() {
+        let starter = std::thread::spawn(|| {
+            let mut command = Command::new("sleep");
+            kill_with_starter(command.arg("1000"));
+            command.spawn().expect("start sleep")
+        });
+        let mut child = starter.join().expect("it does not panic");
+        assert_eq!(child.wait().expect("wait").signal(), Some(libc::SIGKILL));
     }
 }

@@ -24,7 +24,7 @@ const GUEST_MODULES: &[&str] = &[
 ];
 
 /// A command boots a microVM or two at most.
-const COMMAND_MAX: Duration = Duration::from_secs(150);
+const COMMAND_MAX: Duration = Duration::from_secs(400);
 
 /// What of containers can be seen on the host.
 const LOOK: &str = "grep -c . /proc/self/mountinfo; ls /sys/class/net; find /sys/fs/cgroup -type d | sort

@@ -9,7 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::error::{Error, Result};
-use super::model::{DnsOptions, EndpointStatus, HostTarget};
+use super::model::{DnsOptions, EndpointStatus, HostTarget, primary};
 use super::resolv_conf::{self, ResolvConf};
 
 const HOSTS: &str = "/etc/hosts";
@@ -78,8 +78,8 @@ fn added(text: &mut String, endpoints: &[EndpointStatus], dns: &DnsOptions) {
 /// The host as a container on these networks reaches it: at the gateway of its default route, or where there is none at
 /// its first network's.
 pub(super) fn host_gateway(endpoints: &[EndpointStatus]) -> Option<Ipv4Addr> {
-    let outward = endpoints.iter().find(|endpoint| !endpoint.internal);
-    outward.or(endpoints.first()).map(|endpoint| endpoint.gateway)
+    let nearest = primary(endpoints).or(endpoints.first());
+    nearest.map(|endpoint| endpoint.gateway)
 }
 
 fn line(text: &mut String, address: &str, names: &str) {

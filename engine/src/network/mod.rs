@@ -40,7 +40,7 @@ pub use error::{Error, Result};
 pub use linger::{LINGER, linger, settle_abandoned};
 pub use model::{
     AttachRequest, DEFAULT_BRIDGE, DEFAULT_NETWORK, DnsOptions, Endpoint, EndpointStatus, FarEnd, HostTarget,
-    Mac, Mode, Network, NetworkOptions, Paths, PortMapping, Protocol, validate_name,
+    Mac, Mode, Network, NetworkOptions, Paths, PortMapping, Protocol, primary, validate_name,
 };
 pub use names::validate as validate_alias;
 pub use predefined::Listed;

@@ -311,6 +311,12 @@ pub struct AttachRequest {
     pub dns: DnsOptions,
 }
 
+/// The endpoint that has the default route and the published ports: the first whose network has a way out.
+#[must_use]
+pub fn primary(endpoints: &[EndpointStatus]) -> Option<&EndpointStatus> {
+    endpoints.iter().find(|endpoint| !endpoint.internal)
+}
+
 /// A container's place on one network, as it is. Part of the record on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
-use super::model::{DnsOptions, EndpointStatus, Paths, PortMapping};
+use super::model::{DnsOptions, EndpointStatus, Paths, PortMapping, primary};
 
 /// One container's attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +65,9 @@ impl Record {
         }
     }
 
-    /// The endpoint with the default route and the published ports.
+    /// See [`primary`].
     pub(super) fn primary(&self) -> Option<&EndpointStatus> {
-        self.endpoints.iter().find(|endpoint| !endpoint.internal)
+        primary(&self.endpoints)
     }
 
     pub(super) fn load(paths: &Paths, container: &str) -> Result<Option<Self>> {

@@ -68,19 +68,19 @@ fn name_shim(state: &mut State) {
 
 fn steps(paths: &Paths, config: &ContainerConfig, state: &mut State) -> Result<Running> {
     let id = &config.id;
-    let attachment = attach_network(paths, config)?;
-    let responder = match &attachment {
-        Some(attachment) if !attachment.endpoints.is_empty() => Some(
-            Responder::bind(&network_paths(paths), id.as_str(), &config.host.dns)
-                .map_err(|e| network_error(config, e))?,
-        ),
-        _ => None,
+    let mut attachment = attach_network(paths, config)?;
+    let responder = match &mut attachment {
+        Some(attachment) => name_server(paths, config, attachment)?,
+        None => None,
     };
     etc_files(paths, config, attachment.as_ref())?;
     let netns = attachment.as_ref().and_then(|a| a.netns.as_deref());
     let launched = match config.host.isolation {
         Isolation::Container => isolation::container::launch(paths, config, netns)?,
-        Isolation::Vm => isolation::vm::launch(paths, config)?,
+        Isolation::Vm => {
+            let endpoints = attachment.as_ref().map_or(&[][..], |a| &a.endpoints);
+            isolation::vm::launch(paths, config, endpoints)?
+        }
     };
     state.status = Status::Running;
     (state.pid, state.pid_start) = launched.sandbox.process();
@@ -128,6 +128,23 @@ fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
     }
 }
 
+/// Answers the container's questions for names; on no network nobody does.
+fn name_server(
+    paths: &Paths,
+    config: &ContainerConfig,
+    attachment: &mut Attachment,
+) -> Result<Option<Responder>> {
+    if attachment.endpoints.is_empty() {
+        return Ok(None);
+    }
+    let (paths, id, dns) = (network_paths(paths), config.id.as_str(), &config.host.dns);
+    let responder = match attachment.name_server.take() {
+        Some(sockets) => Responder::of_guest(&paths, id, dns, sockets, &attachment.endpoints),
+        None => Responder::bind(&paths, id, dns),
+    };
+    responder.map(Some).map_err(|e| network_error(config, e))
+}
+
 fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Attachment>> {
     let host = &config.host;
     if matches!(host.network, NetworkMode::Host | NetworkMode::Container(_)) {
@@ -144,7 +161,10 @@ fn attach_network(paths: &Paths, config: &ContainerConfig) -> Result<Option<Atta
         container_id: config.id.to_string(),
         name: config.name.to_string(),
         hostname: config.hostname.clone(),
-        far_end: FarEnd::NewNamespace,
+        far_end: match host.isolation {
+            Isolation::Container => FarEnd::NewNamespace,
+            Isolation::Vm => FarEnd::MicroVm,
+        },
         networks,
         ports,
         dns: host.dns.clone(),

@@ -6,6 +6,7 @@
 //! kernel, initramfs ─────┘                                              spec.rs: the specification, for inside
 //! ```
 
+mod cards;
 pub(crate) mod exec;
 pub(crate) mod guest;
 mod monitor;
@@ -33,6 +34,7 @@ use super::{Launched, Sandbox};
 use crate::config::ContainerConfig;
 use crate::error::{At, Error, Result};
 use crate::flags::Isolation;
+use crate::network::EndpointStatus;
 use crate::paths::Paths;
 use crate::rootfs;
 
@@ -47,9 +49,13 @@ const SCRATCH: u64 = 10 << 30;
 /// How long a guest may take to write back and switch itself off.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Boots a microVM and starts the container in it. Blocks while the guest boots. On failure nothing is left but what the
-/// caller undoes.
-pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched> {
+/// Boots a microVM with a card on each TAP of `endpoints`, and starts the container in it. Blocks while the guest boots. On
+/// failure nothing is left but what the caller undoes.
+pub(crate) fn launch(
+    paths: &Paths,
+    config: &ContainerConfig,
+    endpoints: &[EndpointStatus],
+) -> Result<Launched> {
     let programs = Programs::inherited()?;
     let run_dir = paths.run_dir(&config.id);
     let spec = outside(paths, config)?;
@@ -63,13 +69,15 @@ pub(crate) fn launch(paths: &Paths, config: &ContainerConfig) -> Result<Launched
         files: files(&run_dir)?,
         shares: shares::inside(&shares),
         sysctls: spec::network_sysctls(&spec),
-        ..Setup::default()
+        interfaces: cards::inside(endpoints),
+        routes: cards::routes(endpoints),
     };
     let machine = Machine {
         vcpus: vcpus(config),
         memory_mib: memory_mib(config),
         disks: layers.into_iter().chain([scratch]).collect(),
         shares: shares::outside(&shares),
+        cards: cards::outside(endpoints),
     };
     let inside = spec::inside(spec, config, &run_dir, &shares);
     let create = creation(paths, config, &inside)?;

@@ -42,6 +42,8 @@ pub(super) struct Machine {
     pub(super) disks: Vec<Disk>,
     /// In the monitor's own words.
     pub(super) shares: Value,
+    /// Likewise.
+    pub(super) cards: Value,
 }
 
 /// A monitor that runs, and its files in the run directory.
@@ -66,16 +68,18 @@ impl Monitor {
         let words = run_dir.join(WORDS);
         let ready = run_dir.join(format!("{SOCKET}_{READY_PORT}"));
         let listener = listen(run_dir, &ready).at("listen on", &ready)?;
-        let child = Command::new(&programs.monitor)
+        let mut command = Command::new(&programs.monitor);
+        command
             .args(["--no-api", "--config-file", CONFIG])
             // Names of sockets stay short relative to it.
             .current_dir(run_dir)
             .env_clear()
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(File::create(&words).at("create", &words)?)
-            .spawn()
-            .at("execute", &programs.monitor)?;
+            .stderr(File::create(&words).at("create", &words)?);
+        // Nobody else knows of it until the record names it, when the guest is up.
+        berth_sys::signals::kill_with_starter(&mut command);
+        let child = command.spawn().at("execute", &programs.monitor)?;
         let pid = rustix::process::Pid::from_child(&child);
         let mut monitor = Monitor {
             pidfd: rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
@@ -241,6 +245,7 @@ fn configuration(programs: &Programs, machine: &Machine) -> Value {
         "machine-config": { "vcpu_count": machine.vcpus, "mem_size_mib": machine.memory_mib },
         "drives": drives,
         "shared-directories": machine.shares,
+        "network-interfaces": machine.cards,
         "vsock": { "guest_cid": CID, "uds_path": SOCKET },
         "entropy": {},
     })
