@@ -111,17 +111,21 @@ impl Counter {
         self.vmm.done("PUT", "/snapshot/create", &self.saving());
     }
 
-    /// Mark and count of each line so far, whole ones.
+    /// Mark and count of each line so far. What goes on from a snapshot begins with the rest of a line.
     fn lines(&self) -> Vec<(char, u64)> {
         let text = self.vmm.text("console");
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole
-            .lines()
-            .map(|line| {
-                let (mark, count) = line.split_at(1);
-                let count = u64::from_str_radix(count, 16).unwrap_or_else(|_| panic!("{line:?} in\n{text}"));
-                (mark.chars().next().unwrap(), count)
-            })
+        let mut lines: Vec<&str> = text.split('\n').collect();
+        // Not whole yet.
+        lines.pop();
+        if lines.first().is_some_and(|first| first.len() < 9) {
+            lines.remove(0);
+        }
+        let parsed = lines.into_iter().map(|line| {
+            let (mark, count) = line.split_at_checked(1)?;
+            Some((mark.chars().next()?, u64::from_str_radix(count, 16).ok()?))
+        });
+        parsed
+            .map(|line| line.unwrap_or_else(|| panic!("no mark and count in\n{text}")))
             .collect()
     }
 
@@ -177,11 +181,15 @@ fn a_machine_goes_on_where_it_stood() {
     assert_eq!(second.vmm.ask("GET", "/", "").1["state"], "Paused");
     let machine = second.vmm.ask("GET", "/vm/config", "").1["machine-config"].clone();
     assert_eq!(machine["mem_size_mib"], 8);
+    // Saved before it ran: its processors have not left their first gate.
+    second.vmm.done("PUT", "/snapshot/create", &second.saving());
+    let third = second.load(r#", "resume_vm": true"#);
+    third.reaches('-', stood + 3);
     second.set("Resumed");
     second.reaches('-', stood + 3);
     // The line it was writing when it stood, or the next.
     let begun = second.vmm.text("console");
-    let next = second.lines()[1].1;
+    let next = second.lines()[0].1;
     assert!((stood + 1..=stood + 2).contains(&next), "{stood} then {begun}");
     second.vmm.type_at_console("x");
     second.reaches('x', stood);
@@ -212,7 +220,7 @@ fn clones_keep_what_they_write_to_themselves() {
     }
     for (clone, mark) in clones.iter().zip(['a', 'b', 'c', 'd']) {
         clone.reaches(mark, first.last() + 5);
-        let marks: String = clone.lines().iter().skip(1).map(|line| line.0).collect();
+        let marks: String = clone.lines().iter().map(|line| line.0).collect();
         assert_eq!(marks.trim_start_matches('-').trim_matches(mark), "", "{marks}");
     }
     // A clone's snapshot takes the place of the file the others still have.

@@ -76,3 +76,50 @@ impl Drop for NewFile {
         let _ = std::fs::remove_file(&self.temporary);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_is_there_as_a_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "old").unwrap();
+        let before = std::fs::File::open(&path).unwrap();
+        for whole in [false, true] {
+            let new = NewFile::beside(&path).unwrap();
+            new.file().write_all(b"new").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"old");
+            assert_eq!(names(directory.path()).len(), 2);
+            if whole {
+                new.finish().unwrap();
+            }
+        }
+        assert_eq!(names(directory.path()), ["file"], "nothing is left behind");
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        assert_eq!(io::read_to_string(before).unwrap(), "old", "who has it keeps it");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_file_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.path().join("link")).unwrap();
+        for path in [directory.path().to_path_buf(), directory.path().join("link")] {
+            assert!(matches!(NewFile::beside(&path), Err(Error::NoFile)), "{path:?}");
+        }
+        assert!(NewFile::beside(&directory.path().join("nowhere/file")).is_err());
+        assert_eq!(names(directory.path()), ["link"]);
+    }
+}

@@ -9,6 +9,11 @@ const FEATURES: u32 = 1;
 const TOPOLOGY: [u32; 2] = [0xb, 0x1f];
 /// AMD's: extended local APIC id and node.
 const AMD_TOPOLOGY: u32 = 0x8000_001e;
+/// What KVM does for guests that know it (Documentation/virt/kvm/x86/cpuid.rst).
+const KVM_FEATURES: u32 = 0x4000_0001;
+/// Page faults of the host that a guest waits for without its processor: `ASYNC_PF`, `_VMEXIT` and `_INT`. The promise that a page will
+/// come is KVM's and in no register, so that who waits for one in a snapshot waits for ever.
+const EAX_ASYNC_FAULTS: u32 = 1 << 4 | 1 << 10 | 1 << 14;
 const ECX_TSC_DEADLINE: u32 = 1 << 24;
 const ECX_HYPERVISOR: u32 = 1 << 31;
 
@@ -17,16 +22,24 @@ pub(crate) fn supported(kvm: &Kvm) -> Result<CpuId> {
     let mut cpuid = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
         .map_err(Error::kvm("ask KVM what processors it can offer"))?;
+    normalise(&mut cpuid, kvm.check_extension(Cap::TscDeadlineTimer));
+    Ok(cpuid)
+}
+
+fn normalise(cpuid: &mut CpuId, tsc_deadline: bool) {
     for entry in cpuid.as_mut_slice() {
-        if entry.function == FEATURES {
-            entry.ecx |= ECX_HYPERVISOR;
-            // KVM leaves this bit to us: the interrupt controller is its own, so it can do it whenever it says so.
-            if kvm.check_extension(Cap::TscDeadlineTimer) {
-                entry.ecx |= ECX_TSC_DEADLINE;
+        match entry.function {
+            FEATURES => {
+                entry.ecx |= ECX_HYPERVISOR;
+                // KVM leaves this bit to us: the interrupt controller is its own, so it can do it whenever it says so.
+                if tsc_deadline {
+                    entry.ecx |= ECX_TSC_DEADLINE;
+                }
             }
+            KVM_FEATURES => entry.eax &= !EAX_ASYNC_FAULTS,
+            _ => {}
         }
     }
-    Ok(cpuid)
 }
 
 /// The same for processor `id` of `count`, each a core of its own in one package.
@@ -70,6 +83,18 @@ pub(crate) fn of_vcpu(mut cpuid: CpuId, id: u8, count: u8) -> CpuId {
 mod tests {
     use super::*;
     use kvm_bindings::kvm_cpuid_entry2;
+
+    #[test]
+    fn no_guest_waits_for_what_a_snapshot_does_not_hold() {
+        let entry = kvm_cpuid_entry2 {
+            function: KVM_FEATURES,
+            eax: u32::MAX,
+            ..kvm_cpuid_entry2::default()
+        };
+        let mut table = CpuId::from_entries(&[entry]).unwrap();
+        normalise(&mut table, true);
+        assert_eq!(table.as_slice()[0].eax, 0xffff_bbef);
+    }
 
     #[test]
     fn each_processor_is_told_who_it_is() {
