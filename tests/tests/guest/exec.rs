@@ -5,7 +5,7 @@ use berth_guest::protocol::{Exit, Failure, Reply, Request, Stream, Streams};
 use berth_tests::eventually;
 use serde_json::json;
 
-use crate::fixture::{INIT, Microvm, OUTPUT, config, exec, idle, possible, process, text};
+use crate::fixture::{INIT, Microvm, OUTPUT, config, exec, idle, process, text};
 
 const NOTHING: Streams = Streams::Pipes {
     stdin: false,
@@ -14,10 +14,8 @@ const NOTHING: Streams = Streams::Pipes {
 };
 
 #[test]
+#[ignore = "runs in the test VM"]
 fn processes_are_run_signalled_and_told() {
-    if !possible() {
-        return;
-    }
     let microvm = Microvm::set_up();
     microvm.create(&idle(), NOTHING);
     assert!(

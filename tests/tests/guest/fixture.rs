@@ -5,9 +5,8 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use berth_guest::client::{Client, Error};
 use berth_guest::frame;
@@ -15,7 +14,7 @@ use berth_guest::protocol::{
     Create, Ended, Exec, Exit, Failure, ProcessId, Ready, Reply, Request, Scratch, Setup, Stream, Streams,
     VERSION,
 };
-use berth_tests::{HANG, eventually};
+use berth_tests::{HANG, VmmApi};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
@@ -38,76 +37,55 @@ pub const OUTPUT: Streams = Streams::Pipes {
     stderr: false,
 };
 
-/// Whether this is the test VM.
-pub fn possible() -> bool {
-    let there = Path::new("/t/guest.initrd").exists();
-    if !there {
-        eprintln!("skipped: it runs in the test VM: cargo test -p berth-tests --test vm_guest");
-    }
-    there
-}
-
 pub type Host = Client<UnixStream>;
 
 /// A running microVM. Dropped, it is killed.
 pub struct Microvm {
-    vmm: Child,
+    vmm: VmmApi,
+    /// Of its vsock and its drives.
     dir: tempfile::TempDir,
 }
 
 impl Microvm {
-    /// Boots one and waits for its word.
+    /// Boots one and waits for its word. Its scratch drive is a fresh copy.
     pub fn boot() -> Microvm {
-        Microvm::boot_with(&PathBuf::from("/t/scratch.ext4"))
+        Microvm::boot_with(|_| {})
     }
 
-    /// The same with a scratch drive of one's own.
-    pub fn boot_with(scratch: &Path) -> Microvm {
+    /// The same with something changed in its configuration.
+    pub fn boot_with(change: impl FnOnce(&mut Value)) -> Microvm {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name);
+        std::fs::copy("/t/scratch.ext4", at("scratch")).expect("copy the scratch drive");
         let drive = |id: &str, path: &Path, read_only: bool| json!({"drive_id": id, "path_on_host": path, "is_root_device": false, "is_read_only": read_only});
-        if !at("scratch").exists() && scratch.starts_with("/t") {
-            std::fs::copy(scratch, at("scratch")).expect("copy the scratch drive");
-        }
-        let scratch = if scratch.starts_with("/t") {
-            at("scratch")
-        } else {
-            scratch.to_owned()
-        };
-        let config = json!({
+        let mut config = json!({
             "boot-source": {"kernel_image_path": "/t/vmlinuz", "initrd_path": "/t/guest.initrd",
                 "boot_args": "console=ttyS0 panic=-1 quiet"},
             "machine-config": {"vcpu_count": 1, "mem_size_mib": 256},
-            "drives": [drive("scratch", &scratch, false), drive("top", Path::new("/t/top.erofs"), true),
+            "drives": [drive("scratch", &at("scratch"), false), drive("top", Path::new("/t/top.erofs"), true),
                 drive("base", Path::new("/t/base.erofs"), true)],
             "vsock": {"guest_cid": 3, "uds_path": at("vsock")},
         });
+        change(&mut config);
         std::fs::write(at("vm.json"), config.to_string()).expect("write the configuration");
         let door = UnixListener::bind(at("vsock_1025")).expect("listen");
         door.set_nonblocking(true).expect("a listener");
-        let console = std::fs::File::create(at("console")).expect("a file");
-        let vmm = Command::new("/t/berth-vmm")
-            .args(["--no-api", "--config-file"])
-            .arg(at("vm.json"))
-            .stdin(Stdio::null())
-            .stdout(console.try_clone().expect("a descriptor"))
-            .stderr(console)
-            .spawn()
-            .expect("start berth-vmm");
+        let file = at("vm.json").display().to_string();
+        let vmm = VmmApi::start(Path::new("/t/berth-vmm"), &["--config-file", &file]);
         let mut microvm = Microvm { vmm, dir };
-        let mut ready = None;
-        let deadline = std::time::Instant::now() + BOOT_MAX;
-        while ready.is_none() {
-            ready = door.accept().ok();
-            let ended = microvm.vmm.try_wait().expect("a child");
+        let deadline = Instant::now() + BOOT_MAX;
+        let mut socket = loop {
+            if let Ok((socket, _)) = door.accept() {
+                break socket;
+            }
+            let ended = microvm.vmm.process.try_wait().expect("a child");
             assert!(
-                ended.is_none() && std::time::Instant::now() < deadline,
+                ended.is_none() && Instant::now() < deadline,
                 "no word from the guest ({ended:?}); its console:\n{}",
                 microvm.console()
             );
             std::thread::sleep(Duration::from_millis(10));
-        }
-        let (mut socket, _) = ready.expect("the loop ended");
+        };
         socket.set_nonblocking(false).expect("a socket");
         let word: Ready = frame::receive(&mut socket).expect("a frame").expect("a word");
         assert_eq!(word.version, VERSION);
@@ -123,7 +101,7 @@ impl Microvm {
 
     /// Everything the guest and its monitor have written.
     pub fn console(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("console")).unwrap_or_default()
+        self.vmm.text("console")
     }
 
     /// A connection to the guest's port, nothing said yet.
@@ -225,17 +203,15 @@ impl Microvm {
     #[track_caller]
     pub fn shut_down(&mut self) {
         self.host().shut_down().expect("it is taken");
-        assert_eq!(self.ended(), Some(0), "{}", self.console());
+        assert_eq!(self.vmm.wait(), 0, "{}", self.console());
     }
 
-    /// Waits for the end of the microVM; the monitor's exit status.
-    pub fn ended(&mut self) -> Option<i32> {
-        let mut status = None;
-        eventually("the microVM ends", || {
-            status = self.vmm.try_wait().expect("a child");
-            status.is_some()
-        });
-        status.and_then(|s| s.code())
+    /// Presses Ctrl+Alt+Del, and waits for its end.
+    #[track_caller]
+    pub fn press_keys(&mut self) {
+        self.vmm
+            .done("PUT", "/actions", r#"{"action_type": "SendCtrlAltDel"}"#);
+        assert_eq!(self.vmm.wait(), 0, "{}", self.console());
     }
 }
 
@@ -244,9 +220,6 @@ impl Drop for Microvm {
         if std::thread::panicking() {
             eprintln!("the guest's console:\n{}", self.console());
         }
-        // An error means it has ended already.
-        let _ = self.vmm.kill();
-        let _ = self.vmm.wait();
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use berth_guest::protocol::{Exit, ProcessId, Request, Stream, Streams};
 use berth_tests::eventually;
 
-use crate::fixture::{Microvm, OUTPUT, first, idle, possible, text};
+use crate::fixture::{Microvm, OUTPUT, first, idle, text};
 
 const BOTH_WAYS: Streams = Streams::Pipes {
     stdin: true,
@@ -16,10 +16,8 @@ const BOTH_WAYS: Streams = Streams::Pipes {
 };
 
 #[test]
+#[ignore = "runs in the test VM"]
 fn streams_are_whole_bounded_and_survive_their_connection() {
-    if !possible() {
-        return;
-    }
     let microvm = Microvm::set_up();
     microvm.run(&idle(), OUTPUT);
     input_ends_where_the_host_ends_it(&microvm);

@@ -10,6 +10,7 @@ mod process;
 mod request;
 
 use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use berth_sys::signals::{self, Held};
 
@@ -24,6 +25,9 @@ use crate::{power, setup};
 /// Conversations at once; who comes then waits in the kernel's queue. A host needs one a waiter and one for the rest.
 const CONVERSATIONS_MAX: usize = 128;
 
+/// How long no connection is taken after one could not be: asked at once again, the kernel would say the same.
+const PAUSE: Duration = Duration::from_secs(1);
+
 const SIGINT: i32 = 2;
 const SIGCHLD: i32 = 17;
 
@@ -36,6 +40,8 @@ struct Server {
     processes: Processes,
     container: Option<Container>,
     setup: SetupState,
+    /// No connection is taken before; the kernel had no descriptor or memory for the last.
+    deaf_until: Option<Instant>,
     /// Somebody has asked for the end.
     ending: bool,
 }
@@ -61,6 +67,7 @@ pub fn run(listener: Listener) -> Result<Infallible> {
         processes: Processes::default(),
         container: None,
         setup: SetupState::Awaited,
+        deaf_until: None,
         ending: false,
     };
     server.listener.announce();
@@ -125,8 +132,10 @@ impl Server {
         match self.listener.accept() {
             Ok(Some(socket)) => self.conversations.push(Conversation::new(socket)),
             Ok(None) => {}
-            // Whatever it is, who is here already comes first; the next turn tries again.
-            Err(e) => eprintln!("berth-guest: cannot take a connection: {e}"),
+            Err(e) => {
+                eprintln!("berth-guest: cannot take a connection: {e}");
+                self.deaf_until = Some(Instant::now() + PAUSE);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The one poll(2): which descriptors the loop waits on, and which of them have something.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,11 +25,14 @@ const AT_ONCE: Timespec = Timespec {
 
 impl Server {
     /// Blocks until something is to be done.
-    pub(super) fn wait(&self) -> Result<Ready> {
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        if self.conversations.len() < CONVERSATIONS_MAX {
-            fds.push(PollFd::new(&self.listener, PollFlags::IN));
-        }
+    pub(super) fn wait(&mut self) -> Result<Ready> {
+        self.deaf_until = self.deaf_until.filter(|until| *until > Instant::now());
+        let deaf = self.deaf_until.is_some() || self.conversations.len() >= CONVERSATIONS_MAX;
+        let listening = if deaf { PollFlags::empty() } else { PollFlags::IN };
+        let mut fds = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.listener, listening),
+        ];
         let first_conversation = fds.len();
         fds.extend(
             self.conversations
@@ -48,8 +52,15 @@ impl Server {
             }
             places.push((from..fds.len(), flow.is_due()));
         }
-        let due = places.iter().any(|(_, due)| *due);
-        match poll(&mut fds, due.then_some(&AT_ONCE)) {
+        let timeout = if places.iter().any(|(_, due)| *due) {
+            Some(AT_ONCE)
+        } else {
+            let left = self
+                .deaf_until
+                .map(|until| until.saturating_duration_since(Instant::now()));
+            left.and_then(|left| Timespec::try_from(left).ok())
+        };
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             // Nothing is said about any descriptor then; the next turn asks again.
             Err(Errno::INTR) => fds.iter_mut().for_each(PollFd::clear_revents),
@@ -58,7 +69,7 @@ impl Server {
         let on = |fd: &PollFd<'_>| !fd.revents().is_empty();
         Ok(Ready {
             signals: on(&fds[0]),
-            listener: first_conversation > 1 && on(&fds[1]),
+            listener: on(&fds[1]),
             conversations: fds[first_conversation..first_conversation + self.conversations.len()]
                 .iter()
                 .map(on)

@@ -9,8 +9,8 @@ use rustix::process::WaitOptions;
 use crate::error::{At, Error, Result};
 use crate::protocol::{Ended, Exit, ProcessId};
 
-/// Processes known at once, ended ones whose end nobody has asked for among them.
-const PROCESSES_MAX: usize = 256;
+/// Processes known at once, ended ones whose end nobody has asked for among them. Six descriptors each, at most, of a thousand.
+const PROCESSES_MAX: usize = 128;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Processes {
             }
             None => Err(Error::refused(
                 "exec",
-                format!("{PROCESSES_MAX} processes of exec run already"),
+                format!("{PROCESSES_MAX} processes run already"),
             )),
         }
     }
@@ -128,5 +128,41 @@ impl Processes {
         self.known
             .get(&id)
             .ok_or_else(|| Error::refused(format!("process {}", id.0), "there is none of this number"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(processes: &mut Processes) -> ProcessId {
+        // Never signalled or waited for here.
+        let pidfd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        processes.add_exec(1 << 30, pidfd)
+    }
+
+    fn end(processes: &mut Processes, id: ProcessId) {
+        let ended = Ended {
+            exit: Exit::Code(0),
+            oom_killed: false,
+        };
+        processes.known.get_mut(&id).unwrap().ended = Some(ended);
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_untold_end_makes_room_and_the_living_do_not() {
+        let mut processes = Processes::default();
+        processes.add_init(1 << 30, OwnedFd::from(std::fs::File::open("/dev/null").unwrap()));
+        end(&mut processes, ProcessId::INIT);
+        let ids: Vec<_> = (1..PROCESSES_MAX).map(|_| add(&mut processes)).collect();
+        let refused = processes.make_room().unwrap_err().to_string();
+        assert_eq!(refused, "exec: 128 processes run already");
+        end(&mut processes, ids[70]);
+        end(&mut processes, ids[30]);
+        processes.make_room().unwrap();
+        assert!(!processes.is_known(ids[30]) && processes.is_known(ids[70]));
+        assert!(processes.is_known(ProcessId::INIT), "the container's end is kept");
+        let new = add(&mut processes);
+        assert!(!ids.contains(&new), "no number is used twice");
     }
 }
