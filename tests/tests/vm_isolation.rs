@@ -70,6 +70,9 @@ fn the_verbs_of_a_container() {
             .ok(),
         "vm running"
     );
+    // The monitor is in its jail: nobody, in an empty root.
+    let jailed = "monitor=/proc/$(berth inspect -f '{{.State.Pid}}' box); grep -c '^Uid:.18790' $monitor/status; ls $monitor/root";
+    assert_eq!(host.run(jailed).ok(), "1");
     let stats = host
         .run("berth stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box")
         .ok();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use berth_vmm::Exit;
 use berth_vmm::api::BODY_MAX;
 use berth_vmm::config::{Level, Logger, Metrics};
+use berth_vmm::jail::Jail;
 use berth_vmm::metrics::Started;
 use berth_vmm::seccomp::Seccomp;
 use clap::{CommandFactory, Parser};
@@ -64,6 +65,15 @@ pub struct Arguments {
     /// Print the version of a state file, and nothing else
     #[arg(long, value_name = "FILE")]
     pub describe_snapshot: Option<PathBuf>,
+    /// Before the guest runs: leave the host's namespaces, files and user
+    #[arg(long)]
+    jail: bool,
+    /// User of the jail; unless given, one of this process alone: 1879048192 and its pid
+    #[arg(long, value_name = "ID", requires = "jail")]
+    uid: Option<u32>,
+    /// Group of the jail; unless given, the number of its own user
+    #[arg(long, value_name = "ID", requires = "jail")]
+    gid: Option<u32>,
     #[arg(long, hide = true)]
     boot_timer: bool,
     #[arg(long, hide = true)]
@@ -143,6 +153,11 @@ impl Arguments {
         } else {
             Seccomp::On
         }
+    }
+
+    /// The jail, if one is asked for.
+    pub fn jail(&self) -> Option<Jail> {
+        self.jail.then(|| Jail::new(self.uid, self.gid))
     }
 
     /// What is asked of the log, if anything is.

@@ -42,16 +42,17 @@ pub struct Machine {
     pub(crate) vm: Arc<Vm>,
 }
 
-/// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system.
+/// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system. `jailed`: it will run in
+/// the jail, with vsock's directory as the working directory.
 ///
 /// # Errors
 ///
 /// Any [`Error`]; what was made goes with it.
-pub fn boot(config: &Config, console: Output) -> Result<Machine> {
+pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    let devices = Devices::of(config)?;
+    let devices = Devices::of(config, jailed)?;
     acpi::write(&memory, config.vcpus, devices.devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;

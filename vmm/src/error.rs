@@ -153,6 +153,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The process could not be confined to its jail.
+    #[error("cannot {operation} (the jail needs root and CAP_SYS_ADMIN)")]
+    Jail {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// The event loop or a thread of it failed.
     #[error("cannot {operation}")]
     Events {

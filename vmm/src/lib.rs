@@ -16,6 +16,7 @@ pub mod run;
 
 pub mod api;
 pub mod control;
+pub mod jail;
 pub mod logger;
 pub mod metrics;
 pub mod seccomp;

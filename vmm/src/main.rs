@@ -50,7 +50,7 @@ fn start(arguments: &Arguments) -> Result<Exit> {
         logger::update(&settings)?;
     }
     let metrics = Arc::<Metrics>::default();
-    let mut controller = Controller::new(arguments.id.clone(), metrics.clone(), seccomp)?;
+    let mut controller = Controller::new(arguments.id.clone(), metrics.clone(), seccomp, arguments.jail())?;
     if let Some(settings) = arguments.metrics() {
         controller.write_metrics(settings)?;
     }

@@ -17,6 +17,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::devices::virtio::endpoint::Endpoint;
 use crate::error::{Error, Result};
+use crate::jail;
 use crate::processors::Gate;
 use crate::seccomp::Filter;
 
@@ -28,24 +29,24 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Starts a thread for each of `endpoints`, confined by `filter`.
+    /// Starts a thread for each of `endpoints`, confined by `filter`, and `jailed` also to what files need of root.
     ///
     /// # Errors
     ///
     /// [`Error::Events`] when there are no more threads or descriptors, or one cannot be confined.
-    pub(crate) fn start(endpoints: Vec<Endpoint>, filter: &Filter) -> Result<Shares> {
+    pub(crate) fn start(endpoints: Vec<Endpoint>, filter: &Filter, jailed: bool) -> Result<Shares> {
         let mut shares = Shares {
             gate: Arc::default(),
             over: Arc::default(),
             wakers: Vec::with_capacity(endpoints.len()),
         };
         for endpoint in endpoints {
-            shares.serve(endpoint, filter.clone())?;
+            shares.serve(endpoint, filter.clone(), jailed)?;
         }
         Ok(shares)
     }
 
-    fn serve(&mut self, endpoint: Endpoint, filter: Filter) -> Result<()> {
+    fn serve(&mut self, endpoint: Endpoint, filter: Filter, jailed: bool) -> Result<()> {
         let event =
             || EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(failed("create an event"));
         let waker = event()?;
@@ -58,7 +59,8 @@ impl Shares {
         let (ready, confined) = mpsc::channel();
         let thread = move || {
             // Whoever waits for it is there.
-            let _ = ready.send(filter.install());
+            let fewer = if jailed { jail::keep_files_alone() } else { Ok(()) };
+            let _ = ready.send(fewer.and_then(|()| filter.install()));
             drop((filter, ready));
             // Fails when it cannot wait for events; then this share is not served any more.
             while !over.load(Ordering::Acquire) && events.run().is_ok() {

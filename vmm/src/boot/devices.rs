@@ -1,6 +1,7 @@
 //! From the configuration of devices to devices, with everything of the host's opened.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -36,7 +37,8 @@ pub(crate) type Drives = Vec<(Id, Arc<Shared<Block>>)>;
 pub(crate) type Interfaces = Vec<(Id, Arc<Shared<Net>>)>;
 
 impl Devices {
-    pub(crate) fn of(config: &Config) -> Result<Devices> {
+    /// `jailed`: the programs that listen for the guest are looked for in the working directory, not by vsock's path.
+    pub(crate) fn of(config: &Config, jailed: bool) -> Result<Devices> {
         let mut devices: Vec<Arc<Shared>> = Vec::new();
         let (mut sockets, mut drives, mut interfaces) = (Vec::new(), Vec::new(), Vec::new());
         for drive in &config.drives {
@@ -54,9 +56,14 @@ impl Devices {
             devices.push(Shared::new(Rng::new(throttle))?);
         }
         if let Some(vsock) = &config.vsock {
+            let path = &vsock.uds_path;
+            let peers = match path.file_name() {
+                Some(name) if jailed => Path::new(name),
+                _ => path,
+            };
             let (device, socket) =
-                Vsock::new(vsock.guest_cid, &vsock.uds_path).map_err(|source| Error::Vsock {
-                    path: vsock.uds_path.clone(),
+                Vsock::new(vsock.guest_cid, path, peers).map_err(|source| Error::Vsock {
+                    path: path.clone(),
                     source,
                 })?;
             devices.push(Shared::new(device)?);

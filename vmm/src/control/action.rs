@@ -35,6 +35,9 @@ impl Controller {
             }
             Action::SendCtrlAltDel => running.ctrl_alt_del()?,
             Action::FlushMetrics => self.writer.flush()?,
+            Action::ChangeDrive(change) if self.jail.is_some() && change.path_on_host.is_some() => {
+                return Err(Refusal::jailed("another file for a drive"));
+            }
             Action::ChangeDrive(change) => {
                 running.change_drive(&change)?;
                 self.settings.changed_drive(change);
@@ -64,6 +67,9 @@ impl Controller {
                     Some(statistics) => Ok(Response::json(&statistics)),
                     None => Err(Refusal::NoStatistics),
                 };
+            }
+            Action::CreateSnapshot(_) if self.jail.is_some() => {
+                return Err(Refusal::jailed("files for a snapshot"));
             }
             Action::CreateSnapshot(files) => {
                 if self.status != Status::Paused {

@@ -33,6 +33,7 @@ use crate::devices::virtio::endpoint::{self, Endpoint};
 use crate::devices::virtio::slots::Slots;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::jail::Jail;
 use crate::logger;
 use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
@@ -48,6 +49,7 @@ pub struct Controller {
     settings: Settings,
     status: Status,
     seccomp: Seccomp,
+    jail: Option<Jail>,
     metrics: Arc<Metrics>,
     writer: metrics::Writer,
     running: Option<Running>,
@@ -96,13 +98,18 @@ struct Version {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Controller {
-    /// A microVM called `id` that is not started. Once it is, this thread and those of the processors are confined as
-    /// `seccomp` says.
+    /// A microVM called `id` that is not started. Once it is, the process is in `jail`, and this thread and those of the
+    /// processors are confined as `seccomp` says.
     ///
     /// # Errors
     ///
     /// [`Error::Events`] when the process has no descriptor left.
-    pub fn new(id: String, metrics: Arc<Metrics>, seccomp: Seccomp) -> Result<Controller> {
+    pub fn new(
+        id: String,
+        metrics: Arc<Metrics>,
+        seccomp: Seccomp,
+        jail: Option<Jail>,
+    ) -> Result<Controller> {
         let ending =
             EventFd::new(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK).map_err(|source| Error::Events {
                 operation: "create an event",
@@ -113,6 +120,7 @@ impl Controller {
             settings: Settings::default(),
             status: Status::NotStarted,
             seccomp,
+            jail,
             writer: metrics::Writer::new(metrics.clone()),
             metrics,
             running: None,
@@ -202,7 +210,7 @@ impl Controller {
     /// Builds the machine and lets it run. One that cannot be built leaves the configuration as it is, to be put right.
     fn start(&mut self) -> Result<()> {
         let config = self.settings.complete()?;
-        let running = self.attach(boot::boot(&config, Box::new(io::stdout()))?)?;
+        let running = self.attach(boot::boot(&config, self.jail.is_some(), Box::new(io::stdout()))?)?;
         running.processors.resume();
         self.status = Status::Running;
         log::info!("the microVM runs");
@@ -215,7 +223,7 @@ impl Controller {
             return Err(Refusal::Configured);
         }
         let begin = Instant::now();
-        let (machine, mut settings) = snapshot::restore(load, Box::new(io::stdout()))?;
+        let (machine, mut settings) = snapshot::restore(load, self.jail.is_some(), Box::new(io::stdout()))?;
         let running = self.attach(machine)?;
         if load.resume_vm {
             running.processors.resume();
@@ -256,7 +264,14 @@ impl Controller {
             metrics: self.metrics.clone(),
             _vm: vm.clone(),
         };
-        let shares = Shares::start(shares, &filters.share)?;
+        if let Some(jail) = self.jail {
+            // The only socket of a machine is vsock's.
+            jail.leave_host(sockets.first().map(|socket| directory_of(socket.path())))?;
+        }
+        let shares = Shares::start(shares, &filters.share, self.jail.is_some())?;
+        if let Some(jail) = self.jail {
+            jail.become_nobody()?;
+        }
         let processors = Processors::start(vcpus, shared, &self.ending, filters)?;
         self.attached = Some(Attached {
             serial: serial.clone(),
@@ -308,6 +323,14 @@ impl Controller {
     }
 }
 
+/// Where a path's last name is looked for.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(directory) if directory != Path::new("") => directory,
+        _ => Path::new("."),
+    }
+}
+
 /// A request for the log, in one line. Processor templates are long, and there only for those who look for a fault.
 fn described(request: &Request) -> String {
     let Request { method, path, body } = request;
@@ -335,7 +358,7 @@ mod tests {
     }
 
     fn controller() -> Controller {
-        Controller::new("one".into(), Arc::default(), Seccomp::Off).unwrap()
+        Controller::new("one".into(), Arc::default(), Seccomp::Off, None).unwrap()
     }
 
     #[test]

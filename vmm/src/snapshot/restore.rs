@@ -13,12 +13,12 @@ use crate::vm::Vm;
 use crate::{kvm, memory};
 
 /// Makes the machine of a snapshot, and the settings it has: those it was saved with, and what `load` says otherwise. The console's
-/// output goes to `console`.
+/// output goes to `console`. `jailed` is as in [`crate::boot::boot`].
 ///
 /// # Errors
 ///
 /// Any [`Failure`]; what was made goes with it.
-pub(crate) fn restore(load: &SnapshotLoad, console: Output) -> Result<(Machine, Settings)> {
+pub(crate) fn restore(load: &SnapshotLoad, jailed: bool, console: Output) -> Result<(Machine, Settings)> {
     let backend = load.memory().map_err(|why| Failure::Invalid {
         field: "snapshot/load",
         why: why.into(),
@@ -43,7 +43,7 @@ pub(crate) fn restore(load: &SnapshotLoad, console: Output) -> Result<(Machine, 
     let memory = memory_file::open(path, bytes).map_err(in_file(path))?;
     let memory = memory::map_file(config.memory_mib, memory)?;
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
-    let devices = Devices::of(&config)?;
+    let devices = Devices::of(&config, jailed)?;
     let vm = Vm::new(kvm, memory)?;
     let mut machine = Machine::assemble(vm, devices, console, &state.serial)?;
     state

@@ -15,8 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// `OK 4294967295\n` and no more.
 const LINE_MAX: usize = 16;
 
+/// What of the container's run directory the monitor sees from its jail: the sockets between guest and host.
+pub(crate) const SOCKETS: &str = "guest";
 /// The monitor's socket, in the container's run directory.
-pub(crate) const SOCKET: &str = "vsock";
+pub(crate) const SOCKET: &str = "guest/vsock";
 
 /// Why a conversation failed.
 #[derive(Debug, thiserror::Error)]

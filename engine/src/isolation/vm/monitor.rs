@@ -1,8 +1,9 @@
 //! The monitor's process: one `berth-vmm` a microVM, a child of the shim.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -12,7 +13,7 @@ use berth_guest::protocol::{READY_PORT, Ready, VERSION};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
-use super::guest::SOCKET;
+use super::guest::{SOCKET, SOCKETS};
 use super::programs::Programs;
 use crate::error::{At, Error, Result};
 
@@ -66,11 +67,16 @@ impl Monitor {
         let text = serde_json::to_vec(&configuration(programs, machine)).expect("plain data");
         std::fs::write(&config, text).at("write", &config)?;
         let words = run_dir.join(WORDS);
+        let sockets = run_dir.join(SOCKETS);
+        // The monitor, who is nobody by then, may go through it; nobody else gets as far.
+        std::fs::create_dir(&sockets)
+            .and_then(|()| std::fs::set_permissions(&sockets, Permissions::from_mode(0o711)))
+            .at("create directory", &sockets)?;
         let ready = run_dir.join(format!("{SOCKET}_{READY_PORT}"));
-        let listener = listen(run_dir, &ready).at("listen on", &ready)?;
+        let listener = listen(&sockets, &ready).at("listen on", &ready)?;
         let mut command = Command::new(&programs.monitor);
         command
-            .args(["--no-api", "--config-file", CONFIG])
+            .args(["--jail", "--no-api", "--config-file", CONFIG])
             // Names of sockets stay short relative to it.
             .current_dir(run_dir)
             .env_clear()
@@ -211,14 +217,17 @@ pub(crate) fn clear(run_dir: &Path) {
     for name in [CONFIG, WORDS, SOCKET, &format!("{SOCKET}_{READY_PORT}")] {
         let _ = std::fs::remove_file(run_dir.join(name));
     }
+    let _ = std::fs::remove_dir(run_dir.join(SOCKETS));
 }
 
-/// Listens in the run directory by descriptor: `sun_path` holds 108 bytes, and `STATE` may be longer.
-fn listen(run_dir: &Path, path: &Path) -> io::Result<UnixListener> {
+/// Listens in `dir` by descriptor: `sun_path` holds 108 bytes, and `STATE` may be longer. The monitor, who is nobody, may connect.
+fn listen(dir: &Path, path: &Path) -> io::Result<UnixListener> {
     use std::os::fd::AsRawFd;
-    let dir = File::open(run_dir)?;
+    let dir = File::open(dir)?;
     let name = path.file_name().expect("a name").to_string_lossy();
-    UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(listener)
 }
 
 fn configuration(programs: &Programs, machine: &Machine) -> Value {

@@ -141,7 +141,10 @@ fn a_disk_is_the_one_it_was() {
 fn a_guest_hears_that_its_connections_are_gone() {
     const EVENTS: u32 = 2;
     let directory = tempfile::tempdir().unwrap();
-    let device = |name: &str| Vsock::new(3, &directory.path().join(name)).unwrap();
+    let device = |name: &str| {
+        let path = directory.path().join(name);
+        Vsock::new(3, &path, &path).unwrap()
+    };
     let (first, _file) = device("first");
     let mut driver = Driver::start(first);
     driver.send(EVENTS, &[(BUFFERS, 8, true)]);

@@ -68,7 +68,7 @@ impl Guest {
         let filters = Seccomp::On.filters().unwrap();
         let endpoint = Endpoint::new(driver.shared.clone());
         Guest {
-            shares: Shares::start(vec![endpoint], &filters.share).unwrap(),
+            shares: Shares::start(vec![endpoint], &filters.share, false).unwrap(),
             driver,
             answers: 0,
             host,

@@ -61,7 +61,8 @@ pub(super) enum Greeted {
 #[derive(Debug)]
 pub(super) struct Host {
     listener: UnixListener,
-    path: PathBuf,
+    /// What programs that listen for the guest have before `_` and the port.
+    peers: PathBuf,
     /// Watches all sockets, for one descriptor in the event loop.
     epoll: std::os::fd::OwnedFd,
     greetings: Vec<Greeting>,
@@ -80,12 +81,12 @@ impl Host {
     /// # Errors
     ///
     /// Those of `bind(2)`.
-    pub(super) fn listen(path: &Path) -> io::Result<(Host, SocketFile)> {
+    pub(super) fn listen(path: &Path, peers: &Path) -> io::Result<(Host, SocketFile)> {
         let listener = UnixListener::bind(path)?;
         let file = SocketFile::of(path);
         let host = Host {
             listener,
-            path: path.into(),
+            peers: peers.into(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             greetings: Vec::new(),
             next: STEP,
@@ -210,7 +211,7 @@ impl Host {
     ///
     /// When there is none, or it is too busy to take one more now.
     pub(super) fn connect(&self, port: u32) -> io::Result<UnixStream> {
-        let mut path = self.path.clone().into_os_string();
+        let mut path = self.peers.clone().into_os_string();
         path.push(format!("_{port}"));
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

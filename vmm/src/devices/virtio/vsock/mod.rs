@@ -79,13 +79,13 @@ pub(crate) struct Vsock {
 }
 
 impl Vsock {
-    /// Listens on `path` as long as the second value is kept.
+    /// Listens on `path` as long as the second value is kept. Programs listen for the guest on `peers`, `_` and the port.
     ///
     /// # Errors
     ///
     /// Those of `bind(2)`: a socket that is there already.
-    pub(crate) fn new(guest_cid: u32, path: &Path) -> io::Result<(Vsock, SocketFile)> {
-        let (host, file) = Host::listen(path)?;
+    pub(crate) fn new(guest_cid: u32, path: &Path, peers: &Path) -> io::Result<(Vsock, SocketFile)> {
+        let (host, file) = Host::listen(path, peers)?;
         let device = Vsock {
             guest_cid: guest_cid.into(),
             config: u64::from(guest_cid).to_le_bytes(),

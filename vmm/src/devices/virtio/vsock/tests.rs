@@ -33,7 +33,7 @@ impl Guest {
     fn new() -> Guest {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vsock");
-        let (device, file) = Vsock::new(CID, &path).unwrap();
+        let (device, file) = Vsock::new(CID, &path, &path).unwrap();
         Guest {
             driver: Driver::start(device),
             file: Some(file),
@@ -340,7 +340,7 @@ fn a_reset_ends_connections_and_the_next_driver_starts_anew() {
 #[test]
 fn the_socket_is_not_taken_from_another_and_goes_with_the_device() {
     let mut guest = Guest::new();
-    let error = Vsock::new(CID, &guest.path).map(|_| ()).unwrap_err();
+    let error = Vsock::new(CID, &guest.path, &guest.path).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     guest.file = None;
     assert!(!guest.path.exists());
