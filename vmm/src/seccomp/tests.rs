@@ -189,6 +189,14 @@ fn a_shared_directory_s_thread_makes_files_and_reaches_nobody() {
 fn a_processor_runs_and_does_little_else() {
     allowed(PROCESSOR, libc::SYS_ioctl, [-1, 0xae80 /* KVM_RUN */, 0, 0]);
     forbidden(LOOP, libc::SYS_ioctl, [-1, 0xae80, 0, 0]);
+    // KVM_GET_REGS and KVM_SET_REGS: what a snapshot holds is read by its own thread, and set by none.
+    allowed(PROCESSOR, libc::SYS_ioctl, [-1, 0x8090_ae81, 0, 0]);
+    forbidden(LOOP, libc::SYS_ioctl, [-1, 0x8090_ae81, 0, 0]);
+    for of in [LOOP, PROCESSOR] {
+        forbidden(of, libc::SYS_ioctl, [-1, 0x4090_ae82, 0, 0]);
+    }
+    // KVM_GET_CLOCK.
+    allowed(LOOP, libc::SYS_ioctl, [-1, 0x8030_ae7c, 0, 0]);
     // KVM_SET_USER_MEMORY_REGION: what the guest's memory is.
     forbidden(PROCESSOR, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);
     for number in [

@@ -40,7 +40,8 @@ pub(super) fn write(path: &Path, state: &State) -> Result<(), Error> {
 ///
 /// Any [`Error`] but those of memory.
 pub(super) fn read(path: &Path) -> Result<State, Error> {
-    let mut bytes = Vec::new();
+    // Most are no longer.
+    let mut bytes = Vec::with_capacity(64 << 10);
     let file = memory_file::open_file(path)?;
     file.take(STATE_MAX as u64 + 1)
         .read_to_end(&mut bytes)

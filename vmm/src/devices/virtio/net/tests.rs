@@ -136,6 +136,23 @@ fn frames_of_the_wire_reach_the_guest() {
     });
 }
 
+/// Those that are empty, and those with a frame the guest has not been told of.
+#[test]
+fn buffers_the_card_holds_are_in_the_queue_of_a_snapshot() {
+    wire::with(|tap, wire| {
+        let mut driver = Driver::start_without(card(tap, once(), None), &SEGMENTS);
+        add_buffers(&mut driver, 0, 6, 2048);
+        for fill in [1, 2] {
+            wire.send(&frame(100, fill));
+            driver.shared.serve_one(TAP);
+        }
+        assert_eq!(driver.used(RX).0, 1, "the second waits for its limit");
+        let saved = driver.registers.save().unwrap();
+        let at = saved.running.unwrap().0[0];
+        assert_eq!((at.next_available, at.next_used), (1, 1));
+    });
+}
+
 #[test]
 fn a_long_frame_is_spread_over_buffers_and_they_come_together() {
     wire::with(|tap, wire| {
