@@ -28,8 +28,8 @@ pub use requirement::{Need, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
 pub use vm::{
-    MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, guest_initramfs, stock_kernel, stock_modules,
-    stock_modules_tree,
+    MICROVM_MODULES, Output as VmOutput, Vm, VmConfig, guest_initramfs, host_runs_stock_kernels,
+    stock_kernel, stock_modules, stock_modules_tree,
 };
 pub use vmm_api::VmmApi;
 
@@ -38,17 +38,19 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The directory cargo put the binaries of this build in, beside the running test.
+/// One of the binaries of this build, beside the running test or program.
 ///
 /// # Panics
 /// When the binary is not there: `cargo build --workspace --bins` comes first, as in `make test`.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let directory = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("tests live in PROFILE/deps");
+    let this = std::env::current_exe().expect("a running program has a path");
+    let beside = this.parent().expect("it is in a directory");
+    // Tests live in PROFILE/deps.
+    let directory = match beside.parent() {
+        Some(profile) if beside.ends_with("deps") => profile,
+        _ => beside,
+    };
     let path = directory.join(name);
     assert!(
         path.exists(),

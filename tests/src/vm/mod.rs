@@ -15,7 +15,7 @@ mod kernel;
 mod modules;
 mod qemu;
 
-pub use qemu::{Output, Vm};
+pub use qemu::{Output, Vm, host_runs_stock_kernels};
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -250,10 +250,24 @@ fn qemu(kernel: &Kernel, config: &VmConfig, work: &Path) -> Command {
     command
 }
 
-/// The accelerator: the host's KVM where it can run a stock kernel, emulation elsewhere. Found out once.
-fn machine(image: &Path) -> [&'static str; 6] {
+/// Whether this host's KVM gets a stock kernel as far as its root file system; else test VMs are emulated. Found out once.
+///
+/// # Panics
+///
+/// When the kernel cannot be fetched.
+#[must_use]
+pub fn host_runs_stock_kernels() -> bool {
+    kvm_works(&Kernel::fetch().image)
+}
+
+fn kvm_works(image: &Path) -> bool {
     static KVM_WORKS: OnceLock<bool> = OnceLock::new();
-    if *KVM_WORKS.get_or_init(|| kvm_boots(image)) {
+    *KVM_WORKS.get_or_init(|| kvm_boots(image))
+}
+
+/// The accelerator: the host's KVM where it can run a stock kernel, emulation elsewhere.
+fn machine(image: &Path) -> [&'static str; 6] {
+    if kvm_works(image) {
         ["-accel", "kvm", "-cpu", "host", "-M", "q35"]
     } else {
         ["-accel", "tcg", "-cpu", EMULATED_CPU, "-M", "q35"]
