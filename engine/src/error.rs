@@ -82,6 +82,16 @@ pub enum Error {
     /// A microVM did not come up, or does not do as it is told.
     #[error("the microVM failed: {why}")]
     MicroVm { why: String },
+    /// Something was not done in a guest; its words.
+    #[error("{why}")]
+    InGuest { why: String },
+    #[error(transparent)]
+    Copy(#[from] berth_copy::Error),
+    #[error("export the root of container {id}")]
+    Export {
+        id: String,
+        source: Box<berth_images::layer::Error>,
+    },
     #[error("tidy up the network")]
     TidyNetwork(#[source] Box<crate::network::Error>),
     #[error("kernel of the microVM")]

@@ -19,7 +19,6 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::config::ContainerConfig;
 use crate::container::{State, Status};
-use crate::copy::Rootfs;
 use crate::engine::Engine;
 use crate::error::{At, Error, Result};
 use crate::flags::MountSpec;
@@ -27,6 +26,7 @@ use crate::id::ContainerId;
 use crate::isolation::vm;
 use crate::paths::Paths;
 use crate::{reconcile, record, rootfs, spec};
+use berth_copy::Rootfs;
 
 /// Files of one container; while this lives a container that did not run cannot be started or removed.
 #[derive(Debug)]

@@ -41,6 +41,7 @@ pub mod exec;
 pub mod files;
 pub mod logs;
 pub mod top;
+mod transfer;
 
 pub mod image_files;
 pub mod init;
@@ -51,12 +52,13 @@ pub mod scratch;
 pub mod shim;
 mod spec;
 
-pub mod copy;
 pub mod events;
 pub mod network;
 pub mod seccomp_profile;
 pub mod stats;
 pub mod volumes;
+
+pub use berth_copy as copy;
 
 pub use attach::{AttachOptions, DetachKeys, Ended, Session};
 pub use config::{ContainerConfig, CreateRequest, HostConfig, LogConfig, Resources};

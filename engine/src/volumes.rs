@@ -22,8 +22,8 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::copy;
 use crate::named_dirs::{Held, NamedDirs};
+use berth_copy as copy;
 
 /// A volume as `volume inspect` shows it, and as `volume.json` keeps it but for the mount point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,11 @@
 //! Which processes there are is the container's to say; arguments of ps choose the columns. Users and groups have the host's names.
 
 mod column;
+mod observed;
 mod process;
 
 use column::Column;
+pub use observed::{Observed, ObservedProcess};
 use process::{Host, Process};
 
 /// What `ps -ef` shows.
@@ -73,8 +75,14 @@ impl Layout {
     /// A row a process; one that has ended meanwhile has none.
     #[must_use]
     pub fn rows(&self, pids: &[i32]) -> Vec<Vec<String>> {
-        let host = Host::now();
-        let processes = pids.iter().copied().filter_map(Process::read);
+        self.rows_of(&Observed::of(pids, usize::MAX))
+    }
+
+    /// The same of processes that were observed elsewhere; what makes no sense has no row.
+    #[must_use]
+    pub fn rows_of(&self, observed: &Observed) -> Vec<Vec<String>> {
+        let host = Host::of(observed);
+        let processes = observed.processes.iter().filter_map(Process::parse);
         processes
             .map(|process| {
                 self.0

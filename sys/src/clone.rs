@@ -5,6 +5,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::fds;
+
 /// What the child gets besides a copy of the caller.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clone3<'a> {
@@ -94,6 +96,54 @@ pub fn go_on_alone(work: impl FnOnce()) -> io::Result<()> {
             exit_now(0)
         }
     }
+}
+
+/// Runs `work` in a process of its own, which ends with the code that returns; its pid and pidfd. It has `streams` for its
+/// standard ones and a copy of `given`, nothing else that is open here, and signals as from a shell.
+///
+/// # Errors
+///
+/// As [`go_on_alone`].
+pub fn run_beside(
+    streams: &[OwnedFd; 3],
+    given: BorrowedFd<'_>,
+    work: impl FnOnce(OwnedFd) -> i32,
+) -> io::Result<(i32, OwnedFd)> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::from_raw_os_error(libc::EBUSY));
+    }
+    // SAFETY: as in `go_on_alone`.
+    match unsafe { clone3(Clone3::default()) }? {
+        Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Forked::Child => {
+            crate::credentials::reset_signals();
+            let code = match take_over(streams, given) {
+                Ok(given) => work(given),
+                Err(_) => 1,
+            };
+            exit_now(code)
+        }
+    }
+}
+
+/// Leaves a process these descriptors as its first, and no others.
+fn take_over(streams: &[OwnedFd; 3], given: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const GIVEN: i32 = 3;
+    // Out of the way first: any of them may have the number that another is to get.
+    let aside = |fd: i32| fds::duplicate(fd, 16);
+    let [input, output, error] = streams.each_ref().map(|fd| aside(fd.as_raw_fd()));
+    let (moved, given) = ([input?, output?, error?], aside(given.as_raw_fd())?);
+    for (place, fd) in (0..).zip(&moved) {
+        fds::place(fd.as_raw_fd(), place)?;
+    }
+    fds::place(given.as_raw_fd(), GIVEN)?;
+    // They have copies now, and so have their owners in the process this one is a copy of: nobody here closes them again.
+    std::mem::forget((moved, given));
+    // SAFETY: this process runs nothing of its parent's but the caller's work, which gets what it needs, and ends without
+    // running destructors.
+    unsafe { fds::close_from(GIVEN.unsigned_abs() + 1) }?;
+    // SAFETY: it was made above, and its number is nobody's here.
+    Ok(unsafe { OwnedFd::from_raw_fd(GIVEN) })
 }
 
 /// Ends the process at once without running destructors or `atexit` handlers, which belong to the parent's copy.

@@ -77,19 +77,9 @@ fn the_verbs_of_a_container() {
         .run("berth stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box")
         .ok();
     assert!(stats.contains(" / 64MiB "), "{stats}");
-    for verb in [
-        "top box",
-        "cp box:/etc/passwd /x",
-        "run --rm --network container:box busybox true",
-    ] {
-        let refused = host.run(&format!("berth {verb} 2>&1"));
-        assert_ne!(refused.code, 0, "{verb}");
-        assert!(
-            refused.stdout.contains("not supported"),
-            "{verb}: {}",
-            refused.stdout
-        );
-    }
+    let refused = host.run("berth run --rm --network container:box busybox true 2>&1");
+    assert_ne!(refused.code, 0);
+    assert!(refused.stdout.contains("not supported"), "{}", refused.stdout);
     let _ = host.run("berth pause box && berth unpause box").ok();
     let _ = host.run("berth stop box").ok();
     assert_eq!(host.run("berth wait box; berth logs box").ok(), "3\nserving\nbye");

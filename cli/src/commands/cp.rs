@@ -4,8 +4,7 @@ use clap::Args;
 use std::io::{self, BufWriter, IsTerminal};
 use std::path::Path;
 
-use berth_engine::Files;
-use berth_engine::copy::{self, Options};
+use berth_engine::copy::Options;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -54,24 +53,21 @@ fn copy_as_asked(args: &Copy, context: &Context) -> Result<()> {
     };
     match (inside(&args.source), inside(&args.target)) {
         (Some((container, path)), None) => {
-            let files = files_of(container, context)?;
+            let engine = context.engine()?;
+            let (id, path) = (engine.find(container)?, Path::new(path));
             if args.target == "-" {
-                copy::write_archive(
-                    files.root(),
-                    Path::new(path),
-                    BufWriter::new(io::stdout().lock()),
-                    options,
-                )?;
+                engine.write_archive(&id, path, BufWriter::new(io::stdout().lock()), options)?;
             } else {
-                copy::from_container(files.root(), Path::new(path), Path::new(&args.target), options)?;
+                engine.copy_from(&id, path, Path::new(&args.target), options)?;
             }
         }
         (None, Some((container, path))) => {
-            let files = files_of(container, context)?;
+            let engine = context.engine()?;
+            let (id, path) = (engine.find(container)?, Path::new(path));
             if args.source == "-" {
-                copy::read_archive(files.root(), Path::new(path), io::stdin().lock(), options)?;
+                engine.read_archive(&id, path, io::stdin().lock(), options)?;
             } else {
-                copy::into_container(files.root(), Path::new(&args.source), Path::new(path), options)?;
+                engine.copy_into(&id, Path::new(&args.source), path, options)?;
             }
         }
         (Some(_), Some(_)) => {
@@ -92,11 +88,6 @@ fn inside(text: &str) -> Option<(&str, &str)> {
     }
     text.split_once(':')
         .filter(|(container, path)| !container.is_empty() && !path.is_empty())
-}
-
-fn files_of(name: &str, context: &Context) -> Result<Files> {
-    let engine = context.engine()?;
-    Ok(engine.files(&engine.find(name)?)?)
 }
 
 #[cfg(test)]

@@ -19,10 +19,7 @@ pub struct Export {
 
 pub fn run(args: Export, context: &Context) -> Result<Exit> {
     let engine = context.engine()?;
-    let files = engine.own_files(&engine.find(&args.container)?)?;
-    output::whole(args.output.as_deref(), |out| {
-        berth_images::archive::export(files.root().as_dir(), out)?;
-        Ok(())
-    })?;
+    let id = engine.find(&args.container)?;
+    output::whole(args.output.as_deref(), |out| Ok(engine.export(&id, out)?))?;
     Ok(Exit::Success)
 }

@@ -4,6 +4,8 @@ use std::fs;
 
 use jiff::Timestamp;
 
+use super::observed::{Observed, ObservedProcess};
+
 /// What all rows are measured against.
 pub(super) struct Host {
     pub now: Timestamp,
@@ -21,20 +23,17 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn now() -> Self {
-        let info = rustix::system::sysinfo();
-        let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    pub(super) fn of(observed: &Observed) -> Self {
         Self {
             now: Timestamp::now(),
-            uptime: uptime
+            uptime: observed
+                .uptime
                 .split(' ')
                 .next()
                 .and_then(|text| text.parse().ok())
                 .unwrap_or_default(),
             ticks: rustix::param::clock_ticks_per_second().max(1),
-            memory: (info.totalram as u64)
-                .saturating_mul(u64::from(info.mem_unit))
-                .max(1),
+            memory: observed.memory.max(1),
             page: rustix::param::page_size() as u64,
             passwd: fs::read_to_string("/etc/passwd").unwrap_or_default(),
             group: fs::read_to_string("/etc/group").unwrap_or_default(),
@@ -90,15 +89,14 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// None when it has ended meanwhile.
-    pub(super) fn read(pid: i32) -> Option<Self> {
-        let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
-        let text = |file: &str| read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let arguments = read("cmdline").unwrap_or_default();
-        Self::parse(pid, &text("stat")?, &text("status")?, &arguments)
-    }
-
-    fn parse(pid: i32, stat: &str, status: &str, arguments: &[u8]) -> Option<Self> {
+    /// None of what no kernel says.
+    pub(super) fn parse(observed: &ObservedProcess) -> Option<Self> {
+        let ObservedProcess {
+            pid,
+            stat,
+            status,
+            arguments,
+        } = observed;
         // The name stands in parentheses and may hold any of them itself.
         let (head, rest) = stat.rsplit_once(')')?;
         let name = head.split_once('(')?.1;
@@ -113,14 +111,13 @@ impl Process {
             // Real, effective, saved, of the file system: ps shows the effective one.
             line.split_ascii_whitespace().nth(1)?.parse().ok()
         };
-        let arguments = arguments.strip_suffix(b"\0").unwrap_or(arguments);
         Some(Self {
-            pid,
+            pid: *pid,
             uid: id("Uid")?,
             gid: id("Gid")?,
             name: shown(name),
-            arguments: shown(&String::from_utf8_lossy(arguments).replace('\0', " ")),
-            state: fields.first()?.chars().next()?,
+            arguments: shown(arguments),
+            state: fields.first()?.chars().next().filter(char::is_ascii_alphabetic)?,
             parent: small(1)?,
             group: small(2)?,
             session: small(3)?,
@@ -153,22 +150,30 @@ mod tests {
         let stat =
             "7 (a) b\u{1b}(c) S 1 7 7 34816 7 4194304 1 0 0 0 150 50 0 0 20 0 3 0 12345 1048576 256 1844";
         let status = "Name:\ta\nUid:\t1\t1000\t1\t1\nGid:\t2\t2000\t2\t2\n";
-        let process = Process::parse(7, stat, status, b"/bin/x\0-a\0").expect("it parses");
+        let observed = |stat: &str| ObservedProcess {
+            pid: 7,
+            stat: stat.into(),
+            status: status.into(),
+            arguments: "/bin/x -a\n".into(),
+        };
+        let process = Process::parse(&observed(stat)).expect("it parses");
         assert_eq!(process.name, "a) b?(c");
-        assert_eq!(process.arguments, "/bin/x -a");
+        assert_eq!(process.arguments, "/bin/x -a?");
         assert_eq!((process.uid, process.gid, process.parent), (1000, 2000, 1));
         assert_eq!((process.used, process.nice, process.threads), (200, 0, 3));
         assert_eq!(
             (process.started, process.size, process.resident),
             (12345, 1 << 20, 256)
         );
-        assert_eq!(Process::parse(7, "7 (cut", status, b""), None);
+        assert_eq!(Process::parse(&observed("7 (cut")), None);
     }
 
     #[test]
     fn our_own_process_is_read() {
         let own = i32::try_from(std::process::id()).expect("a pid");
-        let process = Process::read(own).expect("it is there");
+        let observed = ObservedProcess::read(own, 3).expect("it is there");
+        assert_eq!(observed.arguments.len(), 3);
+        let process = Process::parse(&observed).expect("it parses");
         assert!(process.threads >= 1 && process.resident > 0 && !process.arguments.is_empty());
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_cgroups::Stats;
+use berth_runtime::ps::Observed;
 use berth_runtime::{ContainerId, CreateOptions, ExecOptions, StateRoot, Status};
 use serde_json::value::RawValue;
 
@@ -17,6 +18,9 @@ use crate::stdio::{self, Ends};
 const RUNTIME: &str = "/run/berth/runtime";
 /// Compiled filters of the host's, read by the library: this program has no compiler.
 const FILTERS: &str = "/run/berth/seccomp";
+/// Processes told of at once, and characters of the arguments of each: a frame has room for them, however they are escaped.
+const OBSERVED_MAX: usize = 1024;
+const ARGUMENTS_MAX: usize = 500;
 /// Longest wait for a step of an exec'd process before its program runs; a container can stop it in between.
 const EXEC_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -76,6 +80,12 @@ impl Container {
             started: false,
         };
         Ok((container, made))
+    }
+
+    /// Its init.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.inner.pid()
     }
 
     /// Its id.
@@ -177,6 +187,23 @@ impl Container {
             Some(cgroup) => Ok(cgroup.stats()?),
             None => Err(Error::refused("stats", "the container's cgroup is gone")),
         }
+    }
+
+    /// What its processes are doing.
+    ///
+    /// # Errors
+    ///
+    /// Its cgroup cannot be read, or there are more than one answer has room for.
+    pub fn processes(&self) -> Result<Observed> {
+        let pids = self.inner.processes()?;
+        if pids.len() > OBSERVED_MAX {
+            let why = format!(
+                "there are {}, and one answer has room for {OBSERVED_MAX}",
+                pids.len()
+            );
+            return Err(Error::refused("processes", why));
+        }
+        Ok(Observed::of(&pids, ARGUMENTS_MAX))
     }
 
     /// Whether it has lost a process for lack of memory.

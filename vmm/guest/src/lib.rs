@@ -2,7 +2,7 @@
 //!
 //! For the host: [`protocol`] is what is said, [`frame`] how it is written, [`client`] says it, [`layout`] names the places in
 //! the guest that a configuration may mention. The rest is the program: [`boot`] to a listening guest, [`serve`] its one loop,
-//! [`setup`] what a container stands on, [`container`] the container itself, [`power`] the end.
+//! [`setup`] what a container stands on, [`container`] the container itself, [`copy`] its files, [`power`] the end.
 
 pub mod protocol;
 
@@ -24,6 +24,7 @@ pub mod serve;
 pub mod setup;
 
 pub mod container;
+pub mod copy;
 mod stdio;
 
 pub mod power;

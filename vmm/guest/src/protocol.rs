@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use berth_cgroups::Stats;
+use berth_runtime::ps::Observed;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -79,6 +80,14 @@ pub enum Request {
         /// By number.
         signal: i32,
     },
+    /// Carry files out of or into the container, by a process of the guest's that is not one of the container's. It is answered
+    /// like [`Request::Exec`]: the archive goes over its standard output or input, what went wrong over its standard error.
+    Copy(Copy),
+    /// What is at this path of the running container, symlinks followed.
+    Look {
+        /// As its init would name it.
+        path: String,
+    },
     /// Answer once this process has ended. The end of a process of exec is told once and then forgotten.
     Wait {
         /// Which.
@@ -97,6 +106,8 @@ pub enum Request {
     State,
     /// What the container has used.
     Stats,
+    /// What the guest's kernel says of the container's processes.
+    Processes,
     /// Forget the container, which has ended.
     Delete,
     /// Set the wall clock, which stood still while the guest was a snapshot.
@@ -133,10 +144,14 @@ pub enum Reply {
     },
     /// The process has ended.
     Ended(Ended),
+    /// Answers [`Request::Look`].
+    Found(Found),
     /// Answers [`Request::State`].
     State(State),
     /// Answers [`Request::Stats`].
     Stats(Box<Stats>),
+    /// Answers [`Request::Processes`].
+    Processes(Observed),
     /// It is not done.
     Failed(Failure),
 }
@@ -283,6 +298,43 @@ pub struct Exec {
     pub process: Box<RawValue>,
     /// Its standard streams.
     pub streams: Streams,
+}
+
+/// What [`Request::Copy`] asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// What to read, or the directory to unpack into.
+    pub path: String,
+    /// In which direction.
+    pub way: Way,
+}
+
+/// A direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// A tar of what is there as the container sees it, under its last name.
+    Out {
+        /// Follow a symlink that the path itself is.
+        follow: bool,
+    },
+    /// The same of the container's own root, without what is mounted on it.
+    OutOfRoot,
+    /// A tar is unpacked there.
+    Into {
+        /// Keep the owners it names; otherwise everything is root's.
+        owners: bool,
+    },
+}
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+    /// Nothing.
+    Nothing,
 }
 
 /// How a process ended.

@@ -60,7 +60,8 @@ pub(crate) fn exec(run_dir: &Path, process: &Value, request: &ExecRequest) -> Re
     wait(run_dir, id)
 }
 
-fn wait(run_dir: &Path, process: ProcessId) -> Result<i32> {
+/// The exit code of a process of the guest's. Blocks until it has ended.
+pub(super) fn wait(run_dir: &Path, process: ProcessId) -> Result<i32> {
     let connection = guest::connect(run_dir).map_err(failed)?;
     guest::forever(&connection).at("wait for", "exec")?;
     match berth_guest::client::Client::new(connection).wait(process) {

@@ -7,6 +7,7 @@
 //! ```
 
 mod cards;
+pub(crate) mod copy;
 pub(crate) mod exec;
 pub(crate) mod guest;
 mod monitor;
@@ -241,6 +242,16 @@ pub(crate) fn stats(run_dir: &Path) -> Result<berth_cgroups::Stats> {
     let mut client = guest::client(run_dir).map_err(failed)?;
     match client.call(&Request::Stats) {
         Ok(Reply::Stats(stats)) => Ok(*stats),
+        Ok(other) => Err(out_of_turn(&other)),
+        Err(e) => Err(failed(e.into())),
+    }
+}
+
+/// What the container's processes are doing, by the guest's `/proc`.
+pub(crate) fn processes(run_dir: &Path) -> Result<berth_runtime::ps::Observed> {
+    let mut client = guest::client(run_dir).map_err(failed)?;
+    match client.call(&Request::Processes) {
+        Ok(Reply::Processes(observed)) => Ok(observed),
         Ok(other) => Err(out_of_turn(&other)),
         Err(e) => Err(failed(e.into())),
     }

@@ -32,6 +32,9 @@ pub(super) struct Flow {
     out: Half,
     /// From the host to the process.
     input: Half,
+    /// Ends with the first connection, instead of waiting for the next.
+    fleeting: bool,
+    attached: bool,
     /// Set once the process has ended: so much may still be what it wrote. Others may hold the stream open and write for
     /// ever.
     left: Option<usize>,
@@ -94,11 +97,21 @@ impl Flow {
             peer_silent: false,
             out: Half::default(),
             input: Half::default(),
+            fleeting: false,
+            attached: false,
             left: None,
         };
         flow.out.ended = stream == Stream::Stdin;
         flow.input.ended = matches!(stream, Stream::Stdout | Stream::Stderr);
         flow
+    }
+
+    /// One that is nobody's any more when its first connection is gone.
+    pub(super) fn of_one_connection(process: ProcessId, stream: Stream, end: OwnedFd) -> Flow {
+        Flow {
+            fleeting: true,
+            ..Flow::new(process, stream, end)
+        }
     }
 
     pub(super) fn process(&self) -> ProcessId {
@@ -117,6 +130,7 @@ impl Flow {
     /// Gives it to this connection, and takes it from the one that had it.
     pub(super) fn attach(&mut self, peer: File) {
         self.peer = Some(peer);
+        self.attached = true;
         self.peer_silent = false;
         if self.stream == Stream::Terminal {
             // The one before may have ended its side.
@@ -139,7 +153,8 @@ impl Flow {
             Stream::Stdin => self.input.is_done(),
             _ => self.out.is_done(),
         };
-        carried || (self.peer.is_none() && !processes.is_known(self.process))
+        let left_alone = self.fleeting && self.attached && self.peer.is_none();
+        carried || left_alone || (self.peer.is_none() && !processes.is_known(self.process))
     }
 
     /// What to wait for at our end, and at the connection.

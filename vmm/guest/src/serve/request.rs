@@ -8,8 +8,9 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 use super::flow::Flow;
 use super::{Server, SetupState};
 use crate::container::{Container, Made};
+use crate::copy;
 use crate::error::{At, Error, Result};
-use crate::protocol::{ContainerState, Create, Exec, ProcessId, Reply, Request, Setup, State, Stream};
+use crate::protocol::{ContainerState, Copy, Create, Exec, ProcessId, Reply, Request, Setup, State, Stream};
 use crate::setup;
 
 impl Server {
@@ -46,6 +47,8 @@ impl Server {
             Request::Create(wanted) => self.create(&wanted),
             Request::Start => self.container_mut()?.start().map(done),
             Request::Exec(wanted) => self.exec(&wanted),
+            Request::Copy(wanted) => self.copy(&wanted),
+            Request::Look { path } => copy::look(self.container()?, &path).map(Reply::Found),
             Request::Resize {
                 process,
                 rows,
@@ -58,6 +61,7 @@ impl Server {
             Request::Update { resources } => self.container_mut()?.update(&resources).map(done),
             Request::State => self.state().map(Reply::State),
             Request::Stats => Ok(Reply::Stats(Box::new(self.container()?.stats()?))),
+            Request::Processes => Ok(Reply::Processes(self.container()?.processes()?)),
             Request::Delete => self.delete().map(done),
             Request::SyncClock { realtime_ns } => sync_clock(realtime_ns).map(done),
             Request::Reseed { seed } => berth_sys::random::reseed(&seed)
@@ -114,6 +118,23 @@ impl Server {
         } = self.container()?.exec(wanted)?;
         let process = self.processes.add_exec(pid, pidfd);
         self.keep(process, streams);
+        Ok(Reply::Execed { process, warnings })
+    }
+
+    /// Who asked and goes away takes the process along: nobody else reads its archive, or ends it.
+    fn copy(&mut self, wanted: &Copy) -> Result<Reply> {
+        self.processes.make_room()?;
+        let Made {
+            pid,
+            pidfd,
+            streams,
+            warnings,
+        } = copy::start(self.container()?, wanted)?;
+        let process = self.processes.add_exec(pid, pidfd);
+        let flows = streams
+            .into_iter()
+            .map(|(stream, end)| Flow::of_one_connection(process, stream, end));
+        self.flows.extend(flows);
         Ok(Reply::Execed { process, warnings })
     }
 

@@ -46,7 +46,7 @@ pub fn from_container(rootfs: &Rootfs, source: &Path, target: &Path, options: Op
 /// Copies `source` on this host to `target` in the container.
 pub fn into_container(rootfs: &Rootfs, source: &Path, target: &Path, options: Options) -> Result<(), Error> {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;
-    if !options.follow && !ends_with_dot(source) {
+    if !options.follow && !names_contents(source) {
         flags |= OFlags::NOFOLLOW;
     }
     let pinned = rustix::fs::open(source, flags, Mode::empty()).map_err(|e| open_error(source, e))?;
@@ -62,7 +62,7 @@ pub fn into_container(rootfs: &Rootfs, source: &Path, target: &Path, options: Op
 /// Writes `source` of the container to `out` as a tar, under its last name.
 pub fn write_archive(rootfs: &Rootfs, source: &Path, out: impl Write, options: Options) -> Result<(), Error> {
     let pinned = pin(rootfs, source, options.follow)?;
-    let name = if ends_with_dot(source) {
+    let name = if names_contents(source) {
         Path::new(".")
     } else {
         Path::new(source.file_name().unwrap_or(OsStr::new(".")))
@@ -79,17 +79,70 @@ pub fn read_archive(rootfs: &Rootfs, target: &Path, input: impl Read, options: O
 
 fn pin(rootfs: &Rootfs, source: &Path, follow: bool) -> Result<OwnedFd, Error> {
     rootfs
-        .resolve(source, follow || ends_with_dot(source))
+        .resolve(source, follow || names_contents(source))
         .map_err(|e| open_error(source, e))
 }
 
 /// `dir/.` asks for the content of `dir`, and so does `/`, which has no name.
-fn ends_with_dot(path: &Path) -> bool {
+#[must_use]
+pub fn names_contents(path: &Path) -> bool {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes == b"." || bytes.ends_with(b"/.") || path.file_name().is_none()
 }
 
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    /// A directory.
+    Directory,
+    /// Anything else.
+    Other,
+    /// Nothing.
+    Nothing,
+}
+
+/// Where a copy goes on the target's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Landing<'a> {
+    /// What the source directory holds goes into this one.
+    Contents(&'a Path),
+    /// The source goes into this directory, under this name.
+    As(&'a Path, &'a OsStr),
+}
+
 /// docker's table of source kind against what is at the target.
+///
+/// # Errors
+///
+/// [`Error::Shape`] for what does not fit.
+pub fn landing<'a>(
+    source: &'a Path,
+    is_dir: bool,
+    target: &'a Path,
+    there: There,
+) -> Result<Landing<'a>, Error> {
+    let shape = |reason| {
+        Err(Error::Shape {
+            path: target.to_owned(),
+            reason,
+        })
+    };
+    let wants_dir = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+    match there {
+        There::Directory if is_dir && names_contents(source) => Ok(Landing::Contents(target)),
+        There::Directory => match source.file_name() {
+            Some(name) => Ok(Landing::As(target, name)),
+            None => shape("the source has no name to copy it under"),
+        },
+        There::Other if is_dir => shape("cannot copy a directory to a file"),
+        There::Nothing if wants_dir && !is_dir => shape("destination directory does not exist"),
+        There::Nothing | There::Other => match split(target) {
+            Some((parent, name)) => Ok(Landing::As(parent, name)),
+            None => shape("destination has no name"),
+        },
+    }
+}
+
 fn place(
     pinned: OwnedFd,
     source: &Path,
@@ -99,38 +152,24 @@ fn place(
 ) -> Result<(), Error> {
     let stat = fstat(&pinned).map_err(|e| open_error(source, e))?;
     let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let wants_dir = target.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let (there, found) = match open(target) {
+        Ok(dir) => (There::Directory, Some(dir)),
+        Err(Errno::NOTDIR) => (There::Other, None),
+        Err(Errno::NOENT) => (There::Nothing, None),
+        Err(e) => return Err(open_error(target, e)),
+    };
+    let opened = |dir: &Path| match found {
+        Some(found) => Ok(found),
+        None => open(dir).map_err(|e| open_error(dir, e)),
+    };
     let mut walk = Walk::new(owner);
-    match open(target) {
-        Ok(dir) if is_dir && ends_with_dot(source) => {
+    match landing(source, is_dir, target, there)? {
+        Landing::Contents(dir) => {
             let from =
                 reopen(&pinned, OFlags::RDONLY | OFlags::DIRECTORY).map_err(|e| open_error(source, e))?;
-            walk.contents(from.as_fd(), dir.as_fd(), target, 0)
+            walk.contents(from.as_fd(), opened(dir)?.as_fd(), target, 0)
         }
-        Ok(dir) => match source.file_name() {
-            Some(name) => walk.pinned(pinned, dir.as_fd(), name, &target.join(name), 0),
-            None => Err(Error::Shape {
-                path: target.to_owned(),
-                reason: "the source has no name to copy it under",
-            }),
-        },
-        Err(Errno::NOTDIR) if is_dir => Err(Error::Shape {
-            path: target.to_owned(),
-            reason: "cannot copy a directory to a file",
-        }),
-        Err(Errno::NOENT) if wants_dir && !is_dir => Err(Error::Shape {
-            path: target.to_owned(),
-            reason: "destination directory does not exist",
-        }),
-        Err(Errno::NOENT | Errno::NOTDIR) => {
-            let (parent, name) = split(target).ok_or(Error::Shape {
-                path: target.to_owned(),
-                reason: "destination has no name",
-            })?;
-            let dir = open(parent).map_err(|e| open_error(parent, e))?;
-            walk.pinned(pinned, dir.as_fd(), name, target, 0)
-        }
-        Err(e) => Err(open_error(target, e)),
+        Landing::As(dir, name) => walk.pinned(pinned, opened(dir)?.as_fd(), name, &dir.join(name), 0),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Error;
+use super::{Error, There};
 
 /// A container's root directory, held open.
 #[derive(Debug)]
@@ -39,6 +39,20 @@ impl Rootfs {
     /// The directory itself.
     pub fn as_dir(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// What is at `path` inside the root, symlinks followed.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the walk there.
+    pub fn look(&self, path: &Path) -> Result<There, Error> {
+        match resolve_in_root(self.fd.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(_) => Ok(There::Directory),
+            Err(Errno::NOTDIR) => Ok(There::Other),
+            Err(Errno::NOENT) => Ok(There::Nothing),
+            Err(e) => Err(open_error(path, e)),
+        }
     }
 
     /// Resolves `path` inside the root; symlinks, the last one too when `follow`, lead nowhere else.

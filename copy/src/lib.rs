@@ -13,8 +13,12 @@ mod tree;
 use std::io;
 use std::path::PathBuf;
 
+pub use archive::write_as;
 pub use rooted::{Rootfs, open_dir_beneath};
-pub use transfer::{Options, from_container, into_container, read_archive, write_archive};
+pub use transfer::{
+    Landing, Options, There, from_container, into_container, landing, names_contents, read_archive,
+    write_archive,
+};
 pub use tree::copy_dir_contents;
 
 /// Why a copy failed.

@@ -20,12 +20,27 @@ use rustix::io::Errno;
 use tar::{EntryType, Header};
 
 use super::Error;
+use super::rooted::open_error;
 use super::tree::{io_write, make_way, names, read_error, reopen, write_error};
 
 const DEPTH_MAX: usize = 400;
 
 fn broken(operation: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Archive { operation, source }
+}
+
+/// Writes `source` of this host, which is not followed unless `follow`, and all below it, to `out` as a tar, as `name`.
+///
+/// # Errors
+///
+/// What could not be read, or written.
+pub fn write_as(source: &Path, follow: bool, name: &Path, out: impl Write) -> Result<(), Error> {
+    let mut flags = OFlags::PATH | OFlags::CLOEXEC;
+    if !follow {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let pinned = rustix::fs::open(source, flags, Mode::empty()).map_err(|e| open_error(source, e))?;
+    write(pinned, name, out)
 }
 
 /// Writes what `pinned` stands for, and all below it, as `name`.
