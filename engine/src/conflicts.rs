@@ -117,13 +117,9 @@ fn vm(request: &CreateRequest) -> Result<()> {
             why: "it is the guest's own, and the name server that would ask there is on the host".into(),
         });
     }
-    let missing = [
-        ("--init", host.init),
-        ("--health-cmd", request.healthcheck.is_some()),
-    ];
-    match missing.iter().find(|(_, asked)| *asked) {
-        Some((flag, _)) => Err(Error::Unsupported {
-            what: format!("{flag} with --isolation vm"),
+    match &request.healthcheck {
+        Some(_) => Err(Error::Unsupported {
+            what: "--health-cmd with --isolation vm".into(),
             why: "microVMs do not have it yet".into(),
         }),
         None => Ok(()),
@@ -155,7 +151,7 @@ mod tests {
     #[test]
     fn a_microvm_shares_nothing_of_the_hosts() {
         assert!(refused(|_| {}).is_ok());
-        let changes: [fn(&mut HostConfig); 9] = [
+        let changes: [fn(&mut HostConfig); 8] = [
             |host| host.pid = PidMode::Host,
             |host| host.ipc = IpcMode::Container("x".into()),
             |host| host.uts = UtsMode::Host,
@@ -163,7 +159,6 @@ mod tests {
             |host| host.cgroup_parent = Some("/x".into()),
             |host| host.network = NetworkMode::Host,
             |host| host.network = NetworkMode::Container("x".into()),
-            |host| host.init = true,
             |host| {
                 host.resources = Resources {
                     cpuset_cpus: Some("0".into()),

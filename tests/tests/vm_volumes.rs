@@ -102,6 +102,11 @@ fn volumes_and_directories_of_the_host() {
         2
     );
 
+    // An init is one more file.
+    let init = "sleep 0.1 & cat /proc/1/comm; kill -TERM 1; sleep 5";
+    let ended = host.run(&format!("{RUN} --rm --init busybox sh -c '{init}'"));
+    assert_eq!((ended.code, ended.stdout.trim()), (143, "docker-init"));
+
     for (flags, words) in [
         ("-v /dev/null:/x", "neither a directory nor a file"),
         ("-v /srv/rw:/x:rslave", "not supported"),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::ContainerConfig;
 use crate::error::{At, Error, Result};
+use crate::init;
 use crate::paths::Paths;
 use crate::spec::mounts;
 
@@ -32,30 +33,38 @@ pub(super) struct Shared {
 pub(super) fn of(paths: &Paths, config: &ContainerConfig) -> Result<Vec<Shared>> {
     let mut shares = Vec::new();
     for mount in &config.host.mounts {
-        let Some((source, _)) = mounts::source(mount, paths)? else {
-            continue;
-        };
-        let source = source.canonicalize().at("resolve", &source)?;
-        let kind = std::fs::metadata(&source).at("inspect", &source)?.file_type();
-        let name = match &source {
-            _ if kind.is_dir() => None,
-            file if kind.is_file() => file.file_name().map(|name| name.to_string_lossy().into_owned()),
-            other => {
-                return Err(Error::Unsupported {
-                    what: format!("bind mount {} with --isolation vm", other.display()),
-                    why: "it is neither a directory nor a file, and nothing else of the host's works in a guest".into(),
-                });
-            }
-        };
-        shares.push(Shared {
-            tag: format!("share{}", shares.len()),
-            source: mounts::text(&source)?,
-            read_only: mount.read_only,
-            target: mount.target.clone(),
-            name,
-        });
+        if let Some((source, _)) = mounts::source(mount, paths)? {
+            shares.push(share(shares.len(), &source, &mount.target, mount.read_only)?);
+        }
+    }
+    if config.host.init {
+        let (program, target) = (init::program(paths)?, Path::new(init::TARGET));
+        shares.push(share(shares.len(), &program, target, true)?);
     }
     Ok(shares)
+}
+
+fn share(number: usize, source: &Path, target: &Path, read_only: bool) -> Result<Shared> {
+    let source = source.canonicalize().at("resolve", source)?;
+    let kind = std::fs::metadata(&source).at("inspect", &source)?.file_type();
+    let name = match &source {
+        _ if kind.is_dir() => None,
+        file if kind.is_file() => file.file_name().map(|name| name.to_string_lossy().into_owned()),
+        other => {
+            return Err(Error::Unsupported {
+                what: format!("bind mount {} with --isolation vm", other.display()),
+                why: "it is neither a directory nor a file, and nothing else of the host's works in a guest"
+                    .into(),
+            });
+        }
+    };
+    Ok(Shared {
+        tag: format!("share{number}"),
+        source: mounts::text(&source)?,
+        read_only,
+        target: target.to_owned(),
+        name,
+    })
 }
 
 /// In the monitor's words.
