@@ -71,9 +71,11 @@ impl Devices {
         }
         let balloon = config.balloon.as_ref().map(balloon).transpose()?;
         devices.extend(balloon.iter().map(|balloon| balloon.clone() as Arc<Shared>));
-        let budget = Budget::among(config.shared_directories.len());
-        for share in &config.shared_directories {
-            devices.push(Shared::new(shared_directory(share, budget)?)?);
+        if let count @ 1.. = config.shared_directories.len() {
+            let budget = Budget::among(count);
+            for share in &config.shared_directories {
+                devices.push(Shared::new(shared_directory(share, budget)?)?);
+            }
         }
         Ok(Devices {
             devices,

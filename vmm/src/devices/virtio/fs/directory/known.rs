@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use fuse_backend_rs::abi::fuse_abi::stat64;
 use rustix::fs::FileType;
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{ROOT, stat};
 
@@ -27,10 +27,9 @@ const RESERVED: u64 = 256;
 const BUDGET_MAX: u64 = 1 << 20;
 
 impl Budget {
-    /// One of so many shares' part of what this process may hold open.
+    /// One of so many shares' part of what this process may hold open, which becomes as much as the host lets it.
     pub(crate) fn among(shares: usize) -> Budget {
-        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let each = limit.saturating_sub(RESERVED) / shares.max(1) as u64;
+        let each = raised_limit(shares as u64).saturating_sub(RESERVED) / shares.max(1) as u64;
         Budget(usize::try_from(each.min(BUDGET_MAX)).expect("a million"))
     }
 
@@ -38,6 +37,27 @@ impl Budget {
     pub(crate) fn of(objects: usize) -> Budget {
         Budget(objects)
     }
+}
+
+/// Raises the limit of open files for so many shares; what it is then.
+fn raised_limit(shares: u64) -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let (now, hard) = (
+        limit.current.unwrap_or(u64::MAX),
+        limit.maximum.unwrap_or(u64::MAX),
+    );
+    let most = shares.saturating_mul(BUDGET_MAX).saturating_add(RESERVED);
+    // The kernel has a bound of its own (`fs.nr_open`), and more than the hard limit takes a privilege.
+    for wanted in [most, BUDGET_MAX, most.min(hard)] {
+        let raised = Rlimit {
+            current: Some(wanted),
+            maximum: Some(wanted.max(hard)).filter(|most| *most != u64::MAX),
+        };
+        if wanted > now && setrlimit(Resource::Nofile, raised).is_ok() {
+            return wanted;
+        }
+    }
+    now
 }
 
 /// Something in the share, named by a descriptor that opens nothing.
