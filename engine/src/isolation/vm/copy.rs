@@ -225,6 +225,8 @@ struct Staging(PathBuf);
 
 impl Staging {
     fn new(path: &Path) -> Result<Staging> {
+        // Of a process that had our number before us and was killed.
+        let _ = std::fs::remove_dir_all(path);
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
