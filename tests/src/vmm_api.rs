@@ -72,8 +72,10 @@ impl VmmApi {
     /// When there is no answer, or one that is not HTTP.
     #[must_use]
     pub fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let mut socket = UnixStream::connect(self.socket())
-            .unwrap_or_else(|e| panic!("it does not listen: {e}\n{}", self.text("console")));
+        let mut socket = UnixStream::connect(self.socket()).unwrap_or_else(|e| {
+            let (console, log) = (self.text("console"), self.text("log"));
+            panic!("it does not listen: {e}\n{console}\n{log}")
+        });
         socket.set_read_timeout(Some(HANG)).expect("a socket");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",

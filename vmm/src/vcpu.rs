@@ -43,9 +43,15 @@ pub(crate) fn run(
             Ok(VcpuExit::Hlt | VcpuExit::Intr) => None,
             Ok(VcpuExit::SystemEvent(..)) => Some(Exit::PoweredOff),
             // Shutdown is a triple fault; the rest is what KVM itself could not do.
-            Ok(_) => Some(Exit::Crashed),
+            Ok(other) => {
+                log::error!("a processor cannot go on: {other:?}");
+                Some(Exit::Crashed)
+            }
             Err(e) if matches!(e.errno(), libc::EINTR | libc::EAGAIN) => None,
-            Err(_) => Some(Exit::Crashed),
+            Err(e) => {
+                log::error!("a processor cannot go on: {e}");
+                Some(Exit::Crashed)
+            }
         };
         if let Some(exit) = ended {
             if exit == Exit::Crashed {

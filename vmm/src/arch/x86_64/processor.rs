@@ -1,7 +1,7 @@
 //! Everything KVM keeps of a virtual processor, for a snapshot.
 //!
-//! The order matters (Documentation/virt/kvm/api.rst): reading what a processor waits for may change its registers, so that comes
-//! first; writing, the CPUID table decides which registers there are, and the local APIC whether its timer takes a deadline.
+//! The order matters (Documentation/virt/kvm/api.rst): reading its pending events and what a processor waits for may change its
+//! registers, so those come first; writing, the CPUID table decides which registers there are, and the local APIC whether its timer takes a deadline.
 #![allow(unsafe_code)] // KVM reads as many bytes of extended state as it has
 
 use kvm_bindings::{
@@ -52,6 +52,8 @@ impl Processor {
     /// [`Error::Kvm`]; [`Error::Unsupported`] when the guest runs guests of its own.
     pub(crate) fn save(vcpu: &VcpuFd, machine: &[u32]) -> Result<Processor> {
         let failed = || Error::kvm("read a processor's state");
+        // With an exception that is on its way KVM writes to control registers what belongs to it.
+        let events = vcpu.get_vcpu_events().map_err(failed())?;
         let waiting = vcpu.get_mp_state().map_err(failed())?;
         let special = vcpu.get_sregs().map_err(failed())?;
         if special.cr4 & CR4_VMXE != 0 || special.efer & EFER_SVME != 0 {
@@ -75,7 +77,7 @@ impl Processor {
                 .as_slice()
                 .to_vec(),
             machine: read(vcpu, machine)?,
-            events: vcpu.get_vcpu_events().map_err(failed())?,
+            events,
         })
     }
 
