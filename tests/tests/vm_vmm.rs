@@ -30,8 +30,9 @@ fn debians_kernel_boots_to_a_shell() {
     extract(&bzimage, &vmlinux);
     let mut vm = Microvms::boot(&[], vec![(vmlinux, "/t/vmlinux".into(), 0o644)]);
 
-    for (kernel, vcpus) in [("/t/vmlinuz", 1), ("/t/vmlinux", 4)] {
-        let typed = r"nproc; grep MemTotal /proc/meminfo; poweroff -f\n";
+    // The numbers of a boot loader without one, and of PVH's code in Linux.
+    for (kernel, vcpus, loader) in [("/t/vmlinuz", 1, "loader 255"), ("/t/vmlinux", 4, "loader 176")] {
+        let typed = r"nproc; echo loader $(cat /proc/sys/kernel/bootloader_type); grep MemTotal /proc/meminfo; poweroff -f\n";
         let output = microvm(&mut vm, kernel, vcpus, 256, typed);
         assert_eq!(output.code, 0, "{kernel}: {}", output.stdout);
         assert!(
@@ -40,6 +41,7 @@ fn debians_kernel_boots_to_a_shell() {
             output.stdout
         );
         let lines: Vec<&str> = output.stdout.lines().map(str::trim).collect();
+        assert!(lines.contains(&loader), "{kernel}: {}", output.stdout);
         assert!(
             lines.contains(&vcpus.to_string().as_str()),
             "{kernel}: {}",

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kvm_ioctls::VcpuFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::arch::x86_64::{acpi, cpuid, generation, layout, registers, reset_vector, template, zero_page};
+use crate::arch::x86_64::{
+    acpi, cpuid, generation, layout, pvh, registers, reset_vector, template, zero_page,
+};
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::devices::keyboard::{I8042_LEN, Keyboard};
@@ -17,6 +19,7 @@ use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::{Endpoint, Shared};
 use crate::devices::virtio::slots::{self, Slots};
 use crate::error::{Error, Result};
+use crate::loader::Entry;
 use crate::socket_file::SocketFile;
 use crate::vm::Vm;
 use crate::{kvm, loader, memory};
@@ -140,8 +143,8 @@ impl Machine {
     }
 }
 
-/// Kernel, initial file system, command line and the page that names them; the kernel's entry.
-fn load(config: &Config, memory: &GuestMemoryMmap) -> Result<u64> {
+/// Kernel, initial file system, command line and what names them in the way of the entry; the kernel's entry.
+fn load(config: &Config, memory: &GuestMemoryMmap) -> Result<Entry> {
     let kernel = loader::kernel(memory, &config.kernel).map_err(|source| Error::Kernel {
         path: config.kernel.clone(),
         source,
@@ -163,6 +166,9 @@ fn load(config: &Config, memory: &GuestMemoryMmap) -> Result<u64> {
         .write_slice(&cmdline, GuestAddress(layout::CMDLINE))
         .map_err(Error::write("the command line"))?;
     let bytes = u64::from(config.memory_mib) * layout::MIB;
-    zero_page::write(memory, bytes, config.cmdline.len(), initrd)?;
+    match kernel.entry {
+        Entry::Long(_) => zero_page::write(memory, bytes, config.cmdline.len(), initrd)?,
+        Entry::Pvh(_) => pvh::write(memory, bytes, initrd)?,
+    }
     Ok(kernel.entry)
 }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
-use linux_loader::loader::{self as rust_vmm, KernelLoader};
+use linux_loader::loader::{self as rust_vmm, KernelLoader, PvhBootCapability};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::arch::x86_64::layout;
@@ -74,16 +74,26 @@ pub enum Error {
     },
 }
 
+/// The way into a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Linux's 64-bit boot protocol.
+    Long(u64),
+    /// PVH: 32-bit protected mode.
+    Pvh(u64),
+}
+
 /// Where a kernel was put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loaded {
-    /// Its 64-bit entry.
-    pub entry: u64,
+    /// Where it begins, and how.
+    pub entry: Entry,
     /// First byte after it.
     pub end: u64,
 }
 
-/// Loads a kernel. Reads the whole file; unpacking a Debian kernel takes a third of a second.
+/// Loads a kernel: an ELF file is entered by its PVH note if it has one, as Firecracker does, and anything else by the 64-bit boot
+/// protocol. Reads the whole file; unpacking a Debian kernel takes a third of a second.
 ///
 /// # Errors
 ///
@@ -91,17 +101,21 @@ pub struct Loaded {
 pub fn kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<Loaded, Error> {
     let image = read(path)?;
     if image.starts_with(b"\x7fELF") {
-        return elf(memory, &image);
+        return elf(memory, &image, true);
     }
-    elf(memory, &bzimage::unpack(&image)?)
+    elf(memory, &bzimage::unpack(&image)?, false)
 }
 
-fn elf(memory: &GuestMemoryMmap, image: &[u8]) -> Result<Loaded, Error> {
+fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, Error> {
     let mut image = Cursor::new(image);
     let high = Some(GuestAddress(layout::HIGH_RAM));
     let loaded = rust_vmm::Elf::load(memory, None, &mut image, high).map_err(Error::Elf)?;
+    let entry = match loaded.pvh_boot_cap {
+        PvhBootCapability::PvhEntryPresent(at) if by_note => Entry::Pvh(at.0),
+        _ => Entry::Long(loaded.kernel_load.0),
+    };
     Ok(Loaded {
-        entry: loaded.kernel_load.0,
+        entry,
         end: loaded.kernel_end,
     })
 }

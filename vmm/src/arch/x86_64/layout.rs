@@ -1,7 +1,8 @@
 //! The map of guest physical memory and I/O ports.
 //!
 //! ```text
-//! 0000_0500 GDT, IDT          0000_7000 zero page        0000_9000 page tables of the first GiB (3 pages)
+//! 0000_0500 GDT, IDT          0000_6000 PVH start info   0000_7000 zero page
+//! 0000_9000 page tables of the first GiB (3 pages)
 //! 0002_0000 command line      0009_fc00 end of low RAM   000e_0000 ACPI tables
 //! 000f_f000 generation id     000f_fff0 reset vector
 //! 0100_0000 kernel (where its image says)                below 3 GiB, at its end: initrd
@@ -16,6 +17,8 @@ pub const MIB: u64 = 1 << 20;
 pub const GDT: u64 = 0x500;
 /// Its empty interrupt table.
 pub const IDT: u64 = 0x520;
+/// `struct hvm_start_info`, its list of modules and its map of memory; a page.
+pub const PVH_START_INFO: u64 = 0x6000;
 /// `struct boot_params`.
 pub const ZERO_PAGE: u64 = 0x7000;
 /// Page map level 4; the two tables below follow it.

@@ -1,6 +1,6 @@
-//! The state the 64-bit boot protocol asks for (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"): long mode, the
-//! first memory mapped one to one, flat segments, the zero page in RSI. The other processors wait for the first to wake
-//! them.
+//! The state a kernel's entry asks for. The 64-bit boot protocol (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol"): long
+//! mode, the first memory mapped one to one, flat segments, the zero page in RSI. PVH (xen/docs/misc/pvh.pandoc): protected
+//! mode without paging, flat segments, the start information in EBX. The other processors wait for the first to wake them.
 
 use kvm_bindings::{Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
 use crate::error::{Error, Result};
+use crate::loader::Entry;
 
 const CR0_PE: u64 = 1;
 const CR0_ET: u64 = 1 << 4;
@@ -66,8 +67,9 @@ fn descriptor(kind: u8) -> u64 {
     0x000f_0000_0000_ffff | u64::from(kind) << 40 | 1 << 44 | 1 << 47 | long_or_big | 1 << 55
 }
 
-fn segment(index: u16, kind: u8) -> kvm_segment {
-    let code = u8::from(kind & 8 != 0);
+/// A flat segment; code of 64 bits if `long`, else of 32 as data is.
+fn segment(index: u16, kind: u8, long: bool) -> kvm_segment {
+    let long = u8::from(long && kind & 8 != 0);
     kvm_segment {
         base: 0,
         limit: 0xffff_ffff,
@@ -75,38 +77,52 @@ fn segment(index: u16, kind: u8) -> kvm_segment {
         type_: kind,
         present: 1,
         dpl: 0,
-        db: 1 - code,
+        db: 1 - long,
         s: 1,
-        l: code,
+        l: long,
         g: 1,
         ..kvm_segment::default()
     }
 }
 
-/// Puts the boot processor at the kernel's 64-bit entry.
-pub(crate) fn set_entry(vcpu: &VcpuFd, entry: u64) -> Result<()> {
+/// Puts the boot processor at the kernel's entry.
+pub(crate) fn set_entry(vcpu: &VcpuFd, entry: Entry) -> Result<()> {
+    let long = matches!(entry, Entry::Long(_));
     let mut special = vcpu.get_sregs().map_err(Error::kvm("read a processor's state"))?;
     let [(code_index, code), (data_index, data)] = DESCRIPTORS;
-    special.cs = segment(code_index, code);
-    let data = segment(data_index, data);
+    special.cs = segment(code_index, code, long);
+    let data = segment(data_index, data, long);
     (special.ds, special.es, special.fs, special.gs, special.ss) = (data, data, data, data, data);
     special.gdt.base = layout::GDT;
     special.gdt.limit = 4 * 8 - 1;
     special.idt.base = layout::IDT;
     special.idt.limit = 7;
-    special.cr0 = CR0_PE | CR0_ET | CR0_PG;
-    special.cr3 = layout::PML4;
-    special.cr4 = CR4_PAE;
-    special.efer = EFER_LME | EFER_LMA;
+    special.cr0 = CR0_PE | CR0_ET;
+    if long {
+        special.cr0 |= CR0_PG;
+        special.cr3 = layout::PML4;
+        special.cr4 = CR4_PAE;
+        special.efer = EFER_LME | EFER_LMA;
+    }
     vcpu.set_sregs(&special)
         .map_err(Error::kvm("set a processor's mode"))?;
-    vcpu.set_regs(&kvm_regs {
-        rip: entry,
-        rsi: layout::ZERO_PAGE,
-        rsp: layout::BOOT_STACK,
-        rbp: layout::BOOT_STACK,
+    let registers = kvm_regs {
         rflags: FLAGS_RESERVED,
         ..kvm_regs::default()
+    };
+    vcpu.set_regs(&match entry {
+        Entry::Long(rip) => kvm_regs {
+            rip,
+            rsi: layout::ZERO_PAGE,
+            rsp: layout::BOOT_STACK,
+            rbp: layout::BOOT_STACK,
+            ..registers
+        },
+        Entry::Pvh(rip) => kvm_regs {
+            rip,
+            rbx: layout::PVH_START_INFO,
+            ..registers
+        },
     })
     .map_err(Error::kvm("set a processor's registers"))
 }

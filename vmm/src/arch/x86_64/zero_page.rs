@@ -4,10 +4,9 @@ use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::layout;
+use super::memory_map::memory_map;
 use crate::error::{Error, Result};
 
-const E820_RAM: u32 = 1;
-const E820_RESERVED: u32 = 2;
 /// A boot loader without a number of its own.
 const LOADER_UNDEFINED: u8 = 0xff;
 const BOOT_FLAG: u16 = 0xaa55;
@@ -57,36 +56,4 @@ pub(crate) fn write(
     memory
         .write_obj(page, GuestAddress(layout::ZERO_PAGE))
         .map_err(Error::write("the zero page"))
-}
-
-fn memory_map(bytes: u64) -> Vec<(u64, u64, u32)> {
-    let mut map = vec![
-        (0, layout::LOW_RAM_END, E820_RAM),
-        (layout::RSDP, layout::HIGH_RAM - layout::RSDP, E820_RESERVED),
-    ];
-    for (start, length) in layout::ram(bytes) {
-        let from = start.max(layout::HIGH_RAM);
-        let length = (start + length).saturating_sub(from);
-        if length > 0 {
-            map.push((from, length, E820_RAM));
-        }
-    }
-    map
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_map_spares_tables_and_hole() {
-        let gib = 1 << 30;
-        assert_eq!(
-            memory_map(4 * gib)[2..],
-            [
-                (layout::HIGH_RAM, 3 * gib - layout::HIGH_RAM, E820_RAM),
-                (4 * gib, gib, E820_RAM)
-            ]
-        );
-    }
 }
