@@ -1,6 +1,6 @@
 # Each target is one script that a developer can also run by hand.
 
-.PHONY: demo test bench lint build install-deps
+.PHONY: demo test bench bench-vm lint build install-deps
 
 demo:
 	scripts/demo
@@ -11,6 +11,9 @@ test:
 bench:
 	scripts/bench
 
+bench-vm:
+	scripts/bench-vm
+
 lint:
 	scripts/lint
 
@@ -18,4 +21,4 @@ build:
 	scripts/build
 
 install-deps:
-	scripts/install-deps build test bench
+	scripts/install-deps build test bench bench-vm

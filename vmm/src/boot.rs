@@ -2,9 +2,11 @@
 
 mod devices;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 
-use kvm_ioctls::VcpuFd;
+use kvm_bindings::CpuId;
+use kvm_ioctls::{Kvm, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::arch::x86_64::{
@@ -53,6 +55,8 @@ pub struct Machine {
 /// Any [`Error`]; what was made goes with it.
 pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
+    let kvm = Arc::new(kvm);
+    let (answer, asking) = ask_beside(kvm.clone())?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
     let devices = Devices::of(config, jailed)?;
@@ -63,7 +67,7 @@ pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
     let vm = Vm::new(kvm, memory)?;
     let mut machine = Machine::assemble(vm, devices, console, &serial::Saved::default())?;
 
-    let mut table = cpuid::supported(&machine.vm.kvm)?;
+    let mut table = answer.recv().expect("asking does not panic")?;
     template::change_cpuid(&config.cpu, &mut table)?;
     for id in 0..config.vcpus {
         let vcpu = machine.create_processor(id)?;
@@ -77,7 +81,25 @@ pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
         }
         machine.vcpus.push(vcpu);
     }
+    // It has long ended by now. It must have, because nobody confines it.
+    asking.join().expect("asking does not panic");
     Ok(machine)
+}
+
+/// Asks for what processors can be, on a thread of its own that ends when it has answered. KVM asks the processor hundreds of things for it;
+/// where the host is a virtual machine, each of them is an exit, and together a fifth of a start.
+fn ask_beside(kvm: Arc<Kvm>) -> Result<(mpsc::Receiver<Result<CpuId>>, JoinHandle<()>)> {
+    let (sender, answer) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("cpuid".into());
+    let asking = thread.spawn(move || {
+        // Fails when the machine could not be built meanwhile.
+        let _ = sender.send(cpuid::supported(&kvm));
+    });
+    let asking = asking.map_err(|source| Error::Events {
+        operation: "start a thread",
+        source,
+    })?;
+    Ok((answer, asking))
 }
 
 impl Machine {

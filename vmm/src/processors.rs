@@ -72,8 +72,15 @@ impl Processors {
         } = filters;
         let gate = Arc::new(Gate::shut());
         let begun = spawn(vcpus, shared, ended, &processor, &gate);
-        // Last: from then on this thread could make no other.
-        let begun = begun.and_then(|processors| event_loop.install().map(|()| processors));
+        // After the threads: from then on this one could make no other. Before they are ready, because each filter takes the kernel
+        // a while, and so all take it together.
+        let begun = begun.and_then(|(processors, confined)| {
+            event_loop.install()?;
+            for _ in &processors.threads {
+                confined.recv().expect("each thread says how it went")?;
+            }
+            Ok(processors)
+        });
         if begun.is_err() {
             gate.give_up();
             gate.open();
@@ -126,14 +133,14 @@ fn failed(operation: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Events { operation, source }
 }
 
-/// Makes the threads, which are confined and stand at the gate.
+/// Makes the threads, which stand at the gate once they are confined, or have told that they cannot be.
 fn spawn(
     vcpus: Vec<VcpuFd>,
     shared: Shared,
     ended: &EventFd,
     filter: &Filter,
     gate: &Arc<Gate>,
-) -> Result<Processors> {
+) -> Result<(Processors, mpsc::Receiver<Result<()>>)> {
     let shared = Arc::new(shared);
     let (sender, exits) = mpsc::channel();
     let (ready, confined) = mpsc::channel();
@@ -169,15 +176,13 @@ fn spawn(
             .map_err(failed("start a processor's thread"))?;
         threads.push(thread);
     }
-    for _ in &threads {
-        confined.recv().expect("each thread says how it went")?;
-    }
-    Ok(Processors {
+    let processors = Processors {
         threads,
         gate: gate.clone(),
         exits,
         saved,
-    })
+    };
+    Ok((processors, confined))
 }
 
 /// The signal's work is done when it interrupts a system call.

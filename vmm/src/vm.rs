@@ -1,6 +1,8 @@
 //! The virtual machine as KVM keeps it: memory slots and the interrupt controllers.
 #![allow(unsafe_code)] // KVM is given an address range to treat as guest memory
 
+use std::sync::Arc;
+
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_userspace_memory_region};
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
@@ -11,14 +13,14 @@ use crate::error::{Error, Result};
 
 /// A virtual machine and its memory.
 pub(crate) struct Vm {
-    pub(crate) kvm: Kvm,
+    pub(crate) kvm: Arc<Kvm>,
     pub(crate) fd: VmFd,
     /// Here for as long as the machine is: KVM reads and writes it.
     pub(crate) memory: GuestMemoryMmap,
 }
 
 impl Vm {
-    pub(crate) fn new(kvm: Kvm, memory: GuestMemoryMmap) -> Result<Vm> {
+    pub(crate) fn new(kvm: Arc<Kvm>, memory: GuestMemoryMmap) -> Result<Vm> {
         let fd = kvm
             .create_vm()
             .map_err(Error::kvm("create a virtual machine in KVM"))?;
@@ -28,6 +30,7 @@ impl Vm {
         Ok(vm)
     }
 
+    /// Before the interrupt controllers: they leave work to a grace period that takes milliseconds, and a slot waits for it.
     fn set_memory(&self) -> Result<()> {
         for (slot, region) in (0..).zip(self.memory.iter()) {
             let fail = |why: &str| Error::Invalid {

@@ -1,7 +1,7 @@
 //! The recipe of a machine that goes on: `boot.rs` for one that begins.
 
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{Error, State, maker, memory_file, state_file};
 use crate::arch::x86_64::{generation, layout};
@@ -44,7 +44,7 @@ pub(crate) fn restore(load: &SnapshotLoad, jailed: bool, console: Output) -> Res
     let memory = memory::map_file(config.memory_mib, memory)?;
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let devices = Devices::of(&config, jailed)?;
-    let vm = Vm::new(kvm, memory)?;
+    let vm = Vm::new(Arc::new(kvm), memory)?;
     let mut machine = Machine::assemble(vm, devices, console, &state.serial)?;
     state
         .restore_devices(&machine)

@@ -50,6 +50,7 @@ impl Processor {
     /// # Errors
     ///
     /// [`Error::Kvm`]; [`Error::Unsupported`] when the guest runs guests of its own.
+    #[inline(never)] // several pages of stack, which threads that save nothing should not touch
     pub(crate) fn save(vcpu: &VcpuFd, machine: &[u32]) -> Result<Processor> {
         let failed = || Error::kvm("read a processor's state");
         // With an exception that is on its way KVM writes to control registers what belongs to it.
