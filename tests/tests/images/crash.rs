@@ -168,8 +168,9 @@ fn a_signal_ends_a_pull_that_clears_up_and_an_ignored_one_does_not() {
         ("trap '' HUP;", vec![libc::SIGHUP, libc::SIGINT], "SIGINT"),
     ] {
         let inner = berth.command(["pull", &image]);
-        let pull = Command::new("sh")
-            .arg("-c")
+        // Who started the tests may ignore some of them.
+        let pull = Command::new("env")
+            .args(["--default-signal=HUP,INT,TERM", "sh", "-c"])
             .arg(format!("{ignored} exec \"$0\" \"$@\""))
             .arg(inner.get_program())
             .args(inner.get_args())
