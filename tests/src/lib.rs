@@ -24,7 +24,7 @@ pub use microvm::{Microvms, program_files};
 pub use network::Network;
 pub use patience::{HANG, eventually};
 pub use registry::Registry;
-pub use requirement::{Need, require};
+pub use requirement::{Need, TEST_VM, require};
 pub use shim::Shim;
 pub use terminal::Terminal;
 pub use vm::{

@@ -13,6 +13,13 @@ pub enum Need {
     Kvm,
 }
 
+/// What a test in the test VM needs.
+pub const TEST_VM: &[Need] = &[
+    Need::Root,
+    Need::Program("qemu-system-x86_64"),
+    Need::Program("busybox"),
+];
+
 impl Need {
     pub(crate) fn is_met(self) -> bool {
         match self {

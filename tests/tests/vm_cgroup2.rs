@@ -3,17 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use berth_tests::{Bundle, Need, Vm, VmConfig, require};
+use berth_tests::{Bundle, TEST_VM, Vm, VmConfig, require};
 use serde_json::{Value, json};
 
 /// One VM for all: booting it takes longer than most of the checks.
 #[test]
 fn on_cgroup_v2() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut vm = Vm::boot(&VmConfig {

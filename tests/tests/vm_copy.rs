@@ -1,6 +1,6 @@
 //! `cp` and `export` of a running microVM, in the test VM.
 
-use berth_tests::{BerthVm, Need, require};
+use berth_tests::{BerthVm, TEST_VM, require};
 
 /// `cp` says what it would not do, and why.
 fn refused(host: &mut BerthVm, command: &str, words: &str) {
@@ -11,11 +11,7 @@ fn refused(host: &mut BerthVm, command: &str, words: &str) {
 
 #[test]
 fn files_go_into_a_microvm_and_out_of_it() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut host = BerthVm::boot();

@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use berth_tests::{Need, Vm, VmConfig, require};
+use berth_tests::{TEST_VM, Vm, VmConfig, require};
 
 #[test]
 fn debians_kernel_reads_what_is_written() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut vm = Vm::boot(&VmConfig {

@@ -1,14 +1,10 @@
 //! `berth run --isolation vm` in the test VM: the verbs of a container, on a kernel of its own.
 
-use berth_tests::{BerthVm, Need, require};
+use berth_tests::{BerthVm, TEST_VM, require};
 
 #[test]
 fn the_verbs_of_a_container() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut host = BerthVm::boot();

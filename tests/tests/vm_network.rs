@@ -1,7 +1,7 @@
 //! Networks of `berth run --isolation vm` in the test VM: a microVM beside a container on the same network, both seen from the
 //! host and from a machine beyond it.
 
-use berth_tests::{BerthVm, Need, require};
+use berth_tests::{BerthVm, TEST_VM, require};
 
 /// A machine beyond the host, at 198.51.100.2: it knows no way back but to the host itself.
 const OUTSIDE: &str =
@@ -22,11 +22,7 @@ const UNHEARD: &str = "awk '/^Udp: [0-9]/ { print $3 }' /proc/net/snmp";
 
 #[test]
 fn a_microvm_is_a_neighbour() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut host = BerthVm::boot();

@@ -3,16 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use berth_tests::{Microvms, Need, VmmApi, eventually, require};
+use berth_tests::{Microvms, TEST_VM, VmmApi, eventually, require};
 use serde_json::Value;
 
 #[test]
 fn a_machine_of_the_apis_own() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let this = std::env::current_exe().expect("a running test has a path");

@@ -1,14 +1,10 @@
 //! Disks of berth-vmm, driven by Debian's own virtio drivers in the test VM.
 
-use berth_tests::{Microvms, Need, require};
+use berth_tests::{Microvms, TEST_VM, require};
 
 #[test]
 fn debians_driver_reads_writes_and_discards() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut vms = Microvms::boot(&["virtio_mmio", "virtio_blk"], Vec::new());

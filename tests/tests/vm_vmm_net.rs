@@ -1,6 +1,6 @@
 //! Network cards of berth-vmm, driven by Debian's own driver in the test VM.
 
-use berth_tests::{Microvms, Need, require};
+use berth_tests::{Microvms, TEST_VM, require};
 
 /// The rest of the first line that begins with `word`.
 fn said<'a>(text: &'a str, word: &str) -> &'a str {
@@ -11,11 +11,7 @@ fn said<'a>(text: &'a str, word: &str) -> &'a str {
 
 #[test]
 fn guests_talk_to_their_host() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut vms = Microvms::boot(&["virtio_mmio", "virtio_net"], Vec::new());

@@ -1,6 +1,6 @@
 //! Volumes and directories of the host in microVMs, in the test VM: `-v`, `--mount` and what an image keeps in volumes.
 
-use berth_tests::{BerthVm, Need, require};
+use berth_tests::{BerthVm, TEST_VM, require};
 
 const RUN: &str = "berth run --isolation vm --network none";
 
@@ -12,11 +12,7 @@ fn same(text: &str) -> bool {
 
 #[test]
 fn volumes_and_directories_of_the_host() {
-    if !require(&[
-        Need::Root,
-        Need::Program("qemu-system-x86_64"),
-        Need::Program("busybox"),
-    ]) {
+    if !require(TEST_VM) {
         return;
     }
     let mut host = BerthVm::boot();
