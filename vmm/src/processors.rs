@@ -68,7 +68,6 @@ impl Processors {
         let Filters {
             processor,
             event_loop,
-            share: _,
         } = filters;
         let gate = Arc::new(Gate::shut());
         let begun = spawn(vcpus, shared, ended, &processor, &gate);

@@ -19,7 +19,7 @@ use crate::devices::virtio::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::jail;
 use crate::processors::Gate;
-use crate::seccomp::Filter;
+use crate::seccomp::{Filter, Seccomp};
 
 /// The threads; they end with this, once what they do at that time is done.
 pub(crate) struct Shares {
@@ -29,19 +29,19 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Starts a thread for each of `endpoints`, confined by `filter`, and `jailed` also to what files need of root.
+    /// Starts a thread for each of `endpoints`, confined as `seccomp` says, and `jailed` also to what files need of root.
     ///
     /// # Errors
     ///
     /// [`Error::Events`] when there are no more threads or descriptors, or one cannot be confined.
-    pub(crate) fn start(endpoints: Vec<Endpoint>, filter: &Filter, jailed: bool) -> Result<Shares> {
+    pub(crate) fn start(endpoints: Vec<Endpoint>, seccomp: Seccomp, jailed: bool) -> Result<Shares> {
         let mut shares = Shares {
             gate: Arc::default(),
             over: Arc::default(),
             wakers: Vec::with_capacity(endpoints.len()),
         };
         for endpoint in endpoints {
-            shares.serve(endpoint, filter.clone(), jailed)?;
+            shares.serve(endpoint, seccomp.share()?, jailed)?;
         }
         Ok(shares)
     }

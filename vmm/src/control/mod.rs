@@ -268,7 +268,7 @@ impl Controller {
             // The only socket of a machine is vsock's.
             jail.leave_host(sockets.first().map(|socket| directory_of(socket.path())))?;
         }
-        let shares = Shares::start(shares, &filters.share, self.jail.is_some())?;
+        let shares = Shares::start(shares, self.seccomp, self.jail.is_some())?;
         if let Some(jail) = self.jail {
             jail.become_nobody()?;
         }

@@ -48,28 +48,34 @@ impl Seccomp {
             .map_err(|e| failed("handle the signal of forbidden system calls")(e.into()))
     }
 
-    /// Filters for all kinds of threads.
+    /// Filters for the threads every machine has.
     pub(crate) fn filters(self) -> Result<Filters> {
-        let filter = |tables| match self {
+        Ok(Filters {
+            processor: self.filter(filters::PROCESSOR)?,
+            event_loop: self.filter(filters::EVENT_LOOP)?,
+        })
+    }
+
+    /// The filter of a shared directory's thread. By itself: most machines have none, and compiling it is part of their start.
+    pub(crate) fn share(self) -> Result<Filter> {
+        self.filter(filters::SHARE)
+    }
+
+    fn filter(self, tables: &[&[filters::Allowed]]) -> Result<Filter> {
+        match self {
             Seccomp::On => filters::compile(tables)
                 .map(|program| Filter(Some(program)))
                 .map_err(|e| failed("compile the list of system calls")(io::Error::other(e))),
             Seccomp::Off => Ok(Filter(None)),
-        };
-        Ok(Filters {
-            processor: filter(filters::PROCESSOR)?,
-            event_loop: filter(filters::EVENT_LOOP)?,
-            share: filter(filters::SHARE)?,
-        })
+        }
     }
 }
 
-/// A filter for each kind of thread.
+/// A filter for each kind of thread that every machine has.
 #[derive(Clone)]
 pub(crate) struct Filters {
     pub(crate) processor: Filter,
     pub(crate) event_loop: Filter,
-    pub(crate) share: Filter,
 }
 
 /// What a thread may do; everything, when there is none.
