@@ -1,5 +1,5 @@
 //! The least that a monitor has to ask of KVM before a guest runs, for `scripts/bench-vm` to compare berth-vmm with: one processor,
-//! its CPUID, interrupt controllers and timer in the kernel, the memory, the registers of a 64-bit guest. No configuration, no devices,
+//! its CPUID, interrupt controllers in the kernel, the memory, the registers of a 64-bit guest. No configuration, no devices,
 //! no threads, no confinement.
 //!
 //! Usage: `vmm-floor MIB CODE [MEMORY]`; the flat CODE runs at 16 MiB, in memory of nothing, or in a private map of the file MEMORY. What
@@ -11,9 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
 
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_segment, kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
 
 const MIB: u64 = 1 << 20;
@@ -46,10 +44,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     vm.set_identity_map_address(0xfffb_c000)?;
     vm.set_tss_address(0xfffb_d000)?;
     vm.create_irq_chip()?;
-    vm.create_pit2(kvm_pit_config {
-        flags: KVM_PIT_SPEAKER_DUMMY,
-        ..kvm_pit_config::default()
-    })?;
     let mut vcpu = vm.create_vcpu(0)?;
     vcpu.set_cpuid2(&kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?)?;
 

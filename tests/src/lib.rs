@@ -4,6 +4,7 @@
 //! Debian's `docker-registry` on a free loopback port, [`Terminal`] a person at a pty, [`Network`] a network namespace.
 //! [`require`] declares what a test needs of the host and skips aloud.
 
+pub mod bare_guest;
 pub mod berth;
 pub mod berth_vm;
 pub mod bundle;
@@ -17,6 +18,7 @@ pub mod terminal;
 pub mod vm;
 pub mod vmm_api;
 
+pub use bare_guest::bare_guest;
 pub use berth::{Berth, Output, busybox_tree};
 pub use berth_vm::BerthVm;
 pub use bundle::Bundle;

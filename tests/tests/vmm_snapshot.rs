@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 
-use berth_tests::{Need, VmmApi, eventually, require};
+use berth_tests::{Need, VmmApi, bare_guest, eventually, require};
 
 /// Counts in a register, in an SSE register beside it and in memory, and writes to COM1 lines of a mark and the count in
 /// hexadecimal. The mark is `-` until a byte is typed, then that byte, and `!` when the registers disagree.
@@ -29,26 +29,6 @@ const COUNTER: &[u8] = b"\
     \x00\x00\x00\xba\xfd\x03\x00\x00\xec\xa8\x01\x74\x0a\xba\xf8\x03\x00\x00\xec\x44\x0f\xb6\xc0\xb9\xb8\x0b\
     \x00\x00\xf3\x90\xff\xc9\x75\xfa\xe9\x7a\xff\xff\xff\xba\xf8\x03\x00\x00\xee\xc3";
 
-/// An ELF file that is loaded to 1 MiB and begins there.
-fn kernel() -> Vec<u8> {
-    let at: u64 = 0x10_0000;
-    let head = 64 + 56;
-    let length = COUNTER.len() as u64;
-    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
-    for field in [at, 64, 0] {
-        file.extend(field.to_le_bytes());
-    }
-    // No flags; sizes of head and program header, of which there is one; no sections.
-    file.extend(b"\0\0\0\0\x40\0\x38\0\x01\0\0\0\0\0\0\0");
-    // PT_LOAD, readable and executable: offset, addresses, lengths, alignment.
-    file.extend(b"\x01\0\0\0\x05\0\0\0");
-    for field in [head, at, at, length, length, 0x1000] {
-        file.extend(field.to_le_bytes());
-    }
-    file.extend(COUNTER);
-    file
-}
-
 /// A machine that counts, and a directory for its files.
 struct Counter {
     vmm: VmmApi,
@@ -58,7 +38,7 @@ impl Counter {
     fn start(memory_mib: u32) -> Counter {
         let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), &[]);
         let counter = Counter { vmm };
-        std::fs::write(counter.file("kernel"), kernel()).unwrap();
+        std::fs::write(counter.file("kernel"), bare_guest(COUNTER)).unwrap();
         let boot = format!(
             r#"{{"kernel_image_path": "{}"}}"#,
             counter.file("kernel").display()
@@ -270,12 +250,12 @@ fn files_that_are_none_are_refused_in_one_line() {
     let told = Command::new(berth_tests::binary("berth-vmm"))
         .args(describe)
         .output();
-    assert_eq!(told.unwrap().stdout, b"1\n");
+    assert_eq!(told.unwrap().stdout, b"2\n");
     refuses(b"", "does not begin as a state file");
     refuses(&changed(0, b'B'), "does not begin as a state file");
     refuses(
         &changed(8, 9),
-        "its version is 9, and this monitor reads version 1",
+        "its version is 9, and this monitor reads version 2",
     );
     refuses(&good[..good.len() - 1], "bytes follow its head");
     refuses(&[&good[..], b"x"].concat(), "bytes follow its head");

@@ -14,7 +14,8 @@ use crate::arch::x86_64::{
 };
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::devices::keyboard::{I8042_LEN, Keyboard};
+use crate::devices::keyboard::{I8042_PARTS, Keyboard};
+use crate::devices::pit::{self, PIT_LEN, Pit};
 use crate::devices::power::{AcpiPower, POWER_LEN};
 use crate::devices::serial::{self, Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::balloon::Balloon;
@@ -114,6 +115,7 @@ impl Machine {
         console: Output,
         com1: &serial::Saved,
     ) -> Result<Machine> {
+        let vm = Arc::new(vm);
         let line = Line(vm.line(layout::SERIAL_IRQ)?);
         let serial = SerialPort::new(line, console, com1).map_err(|source| Error::Events {
             operation: "create an event",
@@ -123,7 +125,13 @@ impl Machine {
         let mut ports = Bus::default();
         ports.attach(layout::SERIAL_PORT.into(), SERIAL_LEN, serial.clone());
         let keyboard = Arc::new(Mutex::new(Keyboard::new(vm.line(layout::KEYBOARD_IRQ)?)));
-        ports.attach(layout::I8042_PORT.into(), I8042_LEN, keyboard.clone());
+        for part in I8042_PARTS {
+            ports.attach_part(layout::I8042_PORT.into(), part, keyboard.clone());
+        }
+        let pit = Arc::new(Mutex::new(Pit::new(vm.clone())));
+        for part in [0..PIT_LEN, pit::SPEAKER..pit::SPEAKER + 1] {
+            ports.attach_part(layout::PIT_PORT.into(), part, pit.clone());
+        }
         let power = Arc::new(Mutex::new(AcpiPower));
         ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
 
@@ -143,7 +151,7 @@ impl Machine {
             balloon: devices.balloon,
             serial,
             keyboard,
-            vm: Arc::new(vm),
+            vm,
         })
     }
 

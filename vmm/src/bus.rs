@@ -1,6 +1,7 @@
 //! Who answers at which address: I/O ports and memory-mapped registers.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::exit::Exit;
@@ -16,8 +17,16 @@ pub trait Registers: Send {
 /// One address space.
 #[derive(Default)]
 pub struct Bus {
-    /// First address → length, device.
-    devices: BTreeMap<u64, (u64, Arc<Mutex<dyn Registers>>)>,
+    /// By first address.
+    places: BTreeMap<u64, Place>,
+}
+
+/// Addresses in a row.
+struct Place {
+    length: u64,
+    /// Which of the device's registers the first is.
+    register: u64,
+    device: Arc<Mutex<dyn Registers>>,
 }
 
 impl Bus {
@@ -27,12 +36,27 @@ impl Bus {
     ///
     /// When it overlaps another: the layout is ours.
     pub fn attach(&mut self, first: u64, length: u64, device: Arc<Mutex<dyn Registers>>) {
+        self.attach_part(first, 0..length, device);
+    }
+
+    /// Puts those registers in `part` of a device that begins at `first`: others use the addresses in between.
+    ///
+    /// # Panics
+    ///
+    /// As [`Bus::attach`].
+    pub fn attach_part(&mut self, first: u64, part: Range<u64>, device: Arc<Mutex<dyn Registers>>) {
+        let (first, length) = (first + part.start, part.end - part.start);
         let overlaps = self
-            .devices
+            .places
             .iter()
-            .any(|(start, (size, _))| *start < first + length && first < start + size);
+            .any(|(start, place)| *start < first + length && first < start + place.length);
         assert!(!overlaps, "two devices at {first:#x}");
-        self.devices.insert(first, (length, device));
+        let place = Place {
+            length,
+            register: part.start,
+            device,
+        };
+        self.places.insert(first, place);
     }
 
     /// Reads; where nobody answers all bits are set, as on a real bus.
@@ -56,10 +80,11 @@ impl Bus {
     }
 
     fn find(&self, address: u64, length: usize) -> Option<(u64, &Mutex<dyn Registers>)> {
-        let (start, (size, device)) = self.devices.range(..=address).next_back()?;
+        let (start, place) = self.places.range(..=address).next_back()?;
         let offset = address - start;
         // An access over a device's end is nobody's.
-        (offset.checked_add(length as u64)? <= *size).then_some((offset, device))
+        let within = offset.checked_add(length as u64)? <= place.length;
+        within.then_some((place.register + offset, &place.device))
     }
 }
 
@@ -97,5 +122,18 @@ mod tests {
         assert_eq!(bus.write(0x107, &[1]), Some(Exit::Reset));
         assert_eq!(bus.write(0x108, &[1]), None);
         assert_eq!(device.lock().unwrap().0, [(7, vec![1])]);
+    }
+
+    #[test]
+    fn a_device_s_registers_lie_around_another_s() {
+        let mut bus = Bus::default();
+        let outer = Arc::new(Mutex::new(Echo(Vec::new())));
+        bus.attach_part(0x60, 0..1, outer.clone());
+        bus.attach_part(0x60, 4..5, outer.clone());
+        bus.attach(0x61, 1, Arc::new(Mutex::new(Echo(Vec::new()))));
+        bus.write(0x60, &[1]);
+        bus.write(0x61, &[2]);
+        bus.write(0x64, &[3]);
+        assert_eq!(outer.lock().unwrap().0, [(0, vec![1]), (4, vec![3])]);
     }
 }

@@ -97,6 +97,11 @@ impl Processors {
         }
     }
 
+    /// Whether none of them runs any more.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.gate.count().gone == self.threads.len()
+    }
+
     /// Waits until all stand. What they were doing is done, and they touch neither memory nor devices.
     pub(crate) fn pause(&self) {
         self.gate.close(self.threads.len(), || {
@@ -168,9 +173,9 @@ fn spawn(
                 let exit = vcpu::run(vcpu, &shared, || gate.is_closed(), stand);
                 // The first to end ends the machine; nobody listens to the others.
                 let _ = sender.send(exit);
+                gate.leave();
                 // Fails only when it overflows, and then it has been told.
                 let _ = ended.write(1);
-                gate.leave();
             })
             .map_err(failed("start a processor's thread"))?;
         threads.push(thread);

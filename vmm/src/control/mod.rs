@@ -309,8 +309,12 @@ impl Controller {
 
     /// How the machine ended, if it has. Then the counters are written for the last time.
     pub(crate) fn ended(&self) -> Option<Exit> {
-        let exit = self.running.as_ref()?.processors.exit()?;
+        let running = self.running.as_ref()?;
+        let exit = running.processors.exit()?;
         log::info!("the microVM has ended: {exit:?}");
+        if running.processors.have_ended() {
+            running.vm.give_up_memory();
+        }
         self.flush_metrics();
         Some(exit)
     }

@@ -4,6 +4,7 @@
 //! has one.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
@@ -12,8 +13,8 @@ use crate::bus::Registers;
 use crate::exit::Exit;
 use crate::snapshot::bounded::at_most;
 
-/// Length of its block of ports, 0x60 to 0x64; the three in the middle are nobody's.
-pub(crate) const I8042_LEN: u64 = 5;
+/// Its ports, behind the first: what lies in between is the timer's, or nobody's.
+pub(crate) const I8042_PARTS: [Range<u64>; 2] = [DATA..DATA + 1, COMMAND..COMMAND + 1];
 
 const DATA: u64 = 0;
 const COMMAND: u64 = 4;

@@ -77,8 +77,20 @@ const KVM_READS_MACHINE: &[u32] = &[
         size_of::<kvm_bindings::kvm_irqchip>(),
     ),
     kvm(_IOC_READ, 0x7c, size_of::<kvm_bindings::kvm_clock_data>()),
-    kvm(_IOC_READ, 0x9f, size_of::<kvm_bindings::kvm_pit_state2>()),
+    KVM_GET_PIT2,
 ];
+/// What makes the timer that a guest asks for.
+const KVM_MAKES_PIT: &[u32] = &[
+    kvm(_IOC_WRITE, 0x77, size_of::<kvm_bindings::kvm_pit_config>()),
+    KVM_GET_PIT2,
+    kvm(_IOC_WRITE, 0xa0, size_of::<kvm_bindings::kvm_pit_state2>()),
+];
+const KVM_GET_PIT2: u32 = kvm(_IOC_READ, 0x9f, size_of::<kvm_bindings::kvm_pit_state2>());
+const KVM_SET_USER_MEMORY_REGION: u32 = kvm(
+    _IOC_WRITE,
+    0x46,
+    size_of::<kvm_bindings::kvm_userspace_memory_region>(),
+);
 const TUNSETOFFLOAD: u32 = request(libc::TUNSETOFFLOAD);
 
 /// The signal that makes a processor stand: the C library's first of those that are free to use.
@@ -184,12 +196,13 @@ const ALL: &[Allowed] = &[
     Allowed(libc::SYS_exit_group, &[]),
 ];
 
-/// A virtual processor's thread. It opens nothing, reads nothing but its processor, and reaches nobody.
+/// A virtual processor's thread. It opens nothing, reads nothing but its processor and the timer, and reaches nobody.
 pub(super) const PROCESSOR: &[&[Allowed]] = &[
     ALL,
     &[
         Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_RUN, KVM_KVMCLOCK_CTRL])]),
         Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_PROCESSOR)]),
+        Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_MAKES_PIT)]),
     ],
 ];
 
@@ -246,8 +259,9 @@ pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
         Allowed(libc::SYS_openat, &[makes_no_file(2)]),
         Allowed(libc::SYS_lseek, &[]),
         Allowed(libc::SYS_statx, &[]),
-        // The names of our sockets, at the end.
+        // The names of our sockets and the guest's memory, at the end. What could be made the guest's is this process's own.
         Allowed(libc::SYS_unlink, &[]),
+        Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_SET_USER_MEMORY_REGION])]),
         // A snapshot: new files, which take the names of old ones.
         Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_MACHINE)]),
         Allowed(libc::SYS_openat, &[NEW_FILE]),

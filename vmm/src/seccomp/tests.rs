@@ -200,6 +200,13 @@ fn a_processor_runs_and_does_little_else() {
     allowed(LOOP, libc::SYS_ioctl, [-1, 0x8030_ae7c, 0, 0]);
     // KVM_SET_USER_MEMORY_REGION: what the guest's memory is.
     forbidden(PROCESSOR, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);
+    allowed(LOOP, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);
+    forbidden(SHARE, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);
+    // KVM_CREATE_PIT2 and KVM_SET_PIT2.
+    for number in [0x4040_ae77, 0x4070_aea0] {
+        allowed(PROCESSOR, libc::SYS_ioctl, [-1, number, 0, 0]);
+        forbidden(LOOP, libc::SYS_ioctl, [-1, number, 0, 0]);
+    }
     for number in [
         libc::SYS_read,
         libc::SYS_open,

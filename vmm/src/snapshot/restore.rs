@@ -54,7 +54,7 @@ pub(crate) fn restore(load: &SnapshotLoad, jailed: bool, console: Output) -> Res
         processor.restore(&machine.vm.fd, &vcpu)?;
         machine.vcpus.push(vcpu);
     }
-    state.chips.restore(&machine.vm.fd, load.clock_realtime)?;
+    state.chips.restore(&machine.vm, load.clock_realtime)?;
     // What was on its way to the controllers when they were saved comes again, now that they are there.
     machine.vm.pulse(layout::SERIAL_IRQ)?;
     machine.keyboard().restore(&state.keyboard);

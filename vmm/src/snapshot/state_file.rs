@@ -16,7 +16,7 @@ use super::{Error, State, memory_file};
 
 const MAGIC: &[u8; 8] = b"berth-vm";
 /// Of the state's fields.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The longest file that is read: 32 processors take half a MiB, settings the rest.
 pub const STATE_MAX: usize = 8 << 20;
 const CHECKSUM_LEN: usize = 32;

@@ -21,7 +21,7 @@ fn state() -> State {
 
 /// A file that holds these bytes as its state, whatever they are.
 fn file(state: &[u8]) -> Vec<u8> {
-    let mut file = b"berth-vm\x01\0\0\0".to_vec();
+    let mut file = b"berth-vm\x02\0\0\0".to_vec();
     file.extend((state.len() as u64).to_le_bytes());
     file.extend(Sha256::digest(state));
     file.extend(state);

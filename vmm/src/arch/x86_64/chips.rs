@@ -8,6 +8,7 @@ use kvm_ioctls::{Cap, VmFd};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::vm::Vm;
 
 const CONTROLLERS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_IOAPIC];
 
@@ -16,7 +17,8 @@ const CONTROLLERS: [u32; 3] = [KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KV
 pub(crate) struct Chips {
     /// In the order of [`CONTROLLERS`].
     controllers: Box<[kvm_irqchip; 3]>,
-    pit: kvm_pit_state2,
+    /// Only guests that ask for one have one.
+    pit: Option<kvm_pit_state2>,
     clock: kvm_clock_data,
 }
 
@@ -33,9 +35,14 @@ impl Chips {
             controller.chip_id = id;
             vm.get_irqchip(controller).map_err(failed())?;
         }
+        let pit = match vm.get_pit2() {
+            Ok(pit) => Some(pit),
+            Err(e) if e.errno() == libc::ENXIO => None,
+            Err(e) => return Err(failed()(e)),
+        };
         Ok(Chips {
             controllers,
-            pit: vm.get_pit2().map_err(failed())?,
+            pit,
             clock: vm.get_clock().map_err(failed())?,
         })
     }
@@ -45,9 +52,13 @@ impl Chips {
     /// # Errors
     ///
     /// [`Error::Kvm`], and [`Error::Restore`] when KVM did not know the time of day then, or does not now.
-    pub(crate) fn restore(&self, vm: &VmFd, realtime: bool) -> Result<()> {
+    pub(crate) fn restore(&self, vm: &Vm, realtime: bool) -> Result<()> {
         let failed = || Error::kvm("restore interrupt controllers and clocks");
-        vm.set_pit2(&self.pit).map_err(failed())?;
+        if let Some(pit) = self.pit {
+            vm.create_pit()?;
+            vm.change_pit(|fresh| *fresh = pit)?;
+        }
+        let vm = &vm.fd;
         for (controller, id) in self.controllers.iter().zip(CONTROLLERS) {
             let mut controller = *controller;
             controller.chip_id = id;

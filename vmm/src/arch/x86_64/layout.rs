@@ -64,6 +64,8 @@ pub const KVM_TSS: u64 = 0xfffb_d000;
 pub const SERIAL_PORT: u16 = 0x3f8;
 /// Its interrupt.
 pub const SERIAL_IRQ: u32 = 4;
+/// The timer.
+pub const PIT_PORT: u16 = 0x40;
 /// The keyboard controller.
 pub const I8042_PORT: u16 = 0x60;
 /// Its interrupt.
