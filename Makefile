@@ -1,6 +1,6 @@
 # Each target is one script that a developer can also run by hand.
 
-.PHONY: demo test bench bench-vm lint build install-deps
+.PHONY: demo test bench bench-vm fuzz lint build install-deps
 
 demo:
 	scripts/demo
@@ -13,6 +13,9 @@ bench:
 
 bench-vm:
 	scripts/bench-vm
+
+fuzz:
+	scripts/fuzz
 
 lint:
 	scripts/lint

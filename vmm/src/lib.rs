@@ -38,5 +38,8 @@ pub mod arch;
 pub mod bus;
 pub mod devices;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 pub use error::{Error, Result};
 pub use exit::Exit;

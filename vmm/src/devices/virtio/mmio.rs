@@ -100,6 +100,19 @@ impl Transport {
         })
     }
 
+    /// Where the driver has put its queues.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn rings(&self) -> Vec<crate::fuzzing::Rings> {
+        let of = |queue: &Queue| crate::fuzzing::Rings {
+            size: queue.size(),
+            ready: queue.ready(),
+            descriptors: queue.desc_table(),
+            available: queue.avail_ring(),
+            used: queue.used_ring(),
+        };
+        self.queues.iter().map(of).collect()
+    }
+
     /// Raises again an interrupt the driver has not acknowledged: whether it heard of it nobody knows.
     pub(crate) fn interrupt_again(&self) {
         self.shared.interrupt.say_again();

@@ -9,8 +9,8 @@ mod tx;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod wire;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod wire;
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Instant;

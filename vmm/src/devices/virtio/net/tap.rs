@@ -50,6 +50,13 @@ impl Tap {
         Ok(tap)
     }
 
+    /// The same TAP once more.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn again(&self) -> io::Result<Tap> {
+        let file = self.file.try_clone()?;
+        Ok(Tap { file })
+    }
+
     /// What may be left to the reader from now on, of [`OFFLOADS`].
     pub(super) fn set_offloads(&self, offloads: libc::c_uint) -> io::Result<()> {
         // SAFETY: this ioctl takes a number and no pointer.

@@ -2,8 +2,11 @@
 #![allow(unsafe_code)] // packet sockets and interface flags, which nobody has wrapped
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+#[cfg(test)]
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
+#[cfg(test)]
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -12,9 +15,10 @@ use super::Tap;
 
 pub(super) const NAME: &str = "tap0";
 /// The header before each frame on the socket: that of virtio without the number of buffers.
-pub(super) const SOCKET_HEADER_LEN: usize = 10;
+pub(crate) const SOCKET_HEADER_LEN: usize = 10;
 
 /// Runs `test` in a thread and network namespace of its own, with a TAP that is up. Skips aloud without root.
+#[cfg(test)]
 pub(super) fn with(test: impl FnOnce(Tap, Wire) + Send) {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("BERTH_TESTS_STRICT").is_none(), "needs root");
@@ -24,12 +28,8 @@ pub(super) fn with(test: impl FnOnce(Tap, Wire) + Send) {
     std::thread::scope(|scope| {
         let joined = scope
             .spawn(|| {
-                // SAFETY: the flag touches neither descriptors nor anything another thread relies on.
-                unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("unshare");
-                // Or the kernel talks to itself.
-                std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").expect("disable IPv6");
-                let tap = Tap::open(NAME).expect("a TAP");
-                test(tap, Wire::connect().expect("a packet socket"));
+                let (tap, wire) = alone().expect("a TAP in a network namespace");
+                test(tap, wire);
             })
             .join();
         if let Err(panic) = joined {
@@ -38,8 +38,18 @@ pub(super) fn with(test: impl FnOnce(Tap, Wire) + Send) {
     });
 }
 
+/// Takes this thread into a network namespace of its own, with a TAP that is up.
+pub(crate) fn alone() -> io::Result<(Tap, Wire)> {
+    // SAFETY: the flag touches neither descriptors nor anything another thread relies on.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
+    // Or the kernel talks to itself.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
+    let tap = Tap::open(NAME)?;
+    Ok((tap, Wire::connect()?))
+}
+
 /// Somebody who sees and sends frames.
-pub(super) struct Wire {
+pub(crate) struct Wire {
     socket: OwnedFd,
 }
 
@@ -82,6 +92,27 @@ impl Wire {
         Ok(Wire { socket })
     }
 
+    /// Sends a frame behind this header, if the kernel takes it.
+    pub(crate) fn offer(&self, header: [u8; SOCKET_HEADER_LEN], frame: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.socket, &[&header[..], frame].concat())?)
+    }
+
+    /// The next frame, with its header, if it is there.
+    pub(crate) fn receive_now(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 0x2_0000];
+        match rustix::io::read(&self.socket, &mut bytes) {
+            Ok(length) => {
+                bytes.truncate(length);
+                Some(bytes)
+            }
+            Err(rustix::io::Errno::AGAIN) => None,
+            Err(e) => panic!("{e}"),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Wire {
     /// Sends a frame that has nothing undone.
     pub(super) fn send(&self, frame: &[u8]) {
         self.send_with([0; SOCKET_HEADER_LEN], frame);
@@ -89,8 +120,7 @@ impl Wire {
 
     /// Sends a frame behind this header.
     pub(super) fn send_with(&self, header: [u8; SOCKET_HEADER_LEN], frame: &[u8]) {
-        let bytes = [&header[..], frame].concat();
-        assert_eq!(rustix::io::write(&self.socket, &bytes).unwrap(), bytes.len());
+        assert_eq!(self.offer(header, frame).unwrap(), header.len() + frame.len());
     }
 
     /// The next frame, with its header, if there is one soon.
@@ -102,18 +132,5 @@ impl Wire {
         let mut fds = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)];
         poll(&mut fds, Some(&soon)).unwrap();
         self.receive_now()
-    }
-
-    /// The next frame, with its header, if it is there.
-    pub(super) fn receive_now(&self) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; 0x2_0000];
-        match rustix::io::read(&self.socket, &mut bytes) {
-            Ok(length) => {
-                bytes.truncate(length);
-                Some(bytes)
-            }
-            Err(rustix::io::Errno::AGAIN) => None,
-            Err(e) => panic!("{e}"),
-        }
     }
 }

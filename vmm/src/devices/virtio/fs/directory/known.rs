@@ -33,7 +33,7 @@ impl Budget {
         Budget(usize::try_from(each.min(BUDGET_MAX)).expect("a million"))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of(objects: usize) -> Budget {
         Budget(objects)
     }
