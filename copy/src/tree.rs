@@ -41,7 +41,7 @@ pub fn copy_dir_contents(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Resu
     let path = Path::new(".");
     let stat = fstat(source).map_err(|e| read_error(path, e))?;
     walk.contents(source, target, path, 0)?;
-    walk.finish_dir(source, target, &stat, path)
+    walk.finish(source, target, &stat, path)
 }
 
 /// One copy in progress.
@@ -182,7 +182,7 @@ impl Walk {
             e => write_error(path, e),
         })?;
         self.contents(source.as_fd(), target.as_fd(), path, depth + 1)?;
-        self.finish_dir(source.as_fd(), target.as_fd(), stat, path)
+        self.finish(source.as_fd(), target.as_fd(), stat, path)
     }
 
     /// Copies all entries of `source` into `target`.
@@ -198,16 +198,6 @@ impl Walk {
             self.entry(source, name, target, name, &path.join(name), depth)?;
         }
         Ok(())
-    }
-
-    pub(super) fn finish_dir(
-        &self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        stat: &Stat,
-        path: &Path,
-    ) -> Result<(), Error> {
-        self.finish(source, target, stat, path)
     }
 
     /// Owner, then mode (chown clears setuid), then xattrs (chown clears capabilities), then times.
