@@ -41,7 +41,7 @@ impl Shares {
             wakers: Vec::with_capacity(endpoints.len()),
         };
         for endpoint in endpoints {
-            shares.serve(endpoint, seccomp.share()?, jailed)?;
+            shares.serve(endpoint, seccomp.share(), jailed)?;
         }
         Ok(shares)
     }

@@ -257,7 +257,7 @@ impl Controller {
             keyboard,
             vm,
         } = machine;
-        let filters = self.seccomp.filters()?;
+        let filters = self.seccomp.filters();
         let shared = Shared {
             ports,
             mmio,

@@ -1,22 +1,16 @@
-//! What each kind of thread may ask of the kernel once the guest runs: tables, and their way into BPF.
+//! What each kind of thread may ask of the kernel once the guest runs: tables. `program.rs` makes filters of them.
 //!
 //! Arguments are looked at where a call does more than a thread needs. The kernel takes 32 bits of each of those named here, so
 //! that no more are compared.
 
-use std::collections::BTreeMap;
-
 use libc::{c_int, c_long};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
 use vmm_sys_util::ioctl::{_IOC_NONE, _IOC_READ, _IOC_WRITE, ioctl_expr};
 
 /// A system call that is allowed when all of its conditions hold. Several entries of one call are alternatives.
-pub(super) struct Allowed(c_long, &'static [Condition]);
+pub(super) struct Allowed(pub(super) c_long, pub(super) &'static [Condition]);
 
 /// What an argument, counted from 0, must be.
-enum Condition {
+pub(super) enum Condition {
     /// One of these.
     OneOf(u8, &'static [u32]),
     /// These bits, of those in the mask.
@@ -337,73 +331,9 @@ pub(super) const SHARE: &[&[Allowed]] = &[
     ],
 ];
 
-/// The program for a thread that may do what is in these tables. Anything else raises `SIGSYS`; another processor mode's
-/// system calls kill the process.
-pub(super) fn compile(tables: &[&[Allowed]]) -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for Allowed(number, conditions) in tables.iter().copied().flatten() {
-        let alternatives = rules.entry(*number).or_default();
-        for conditions in alternatives_of(conditions)? {
-            if !conditions.is_empty() {
-                alternatives.push(SeccompRule::new(conditions)?);
-            }
-        }
-    }
-    SeccompFilter::new(
-        rules,
-        SeccompAction::Trap,
-        SeccompAction::Allow,
-        TargetArch::x86_64,
-    )?
-    .try_into()
-}
-
-/// BPF compares with one number at a time: a call that may have one of several is as many rules.
-fn alternatives_of(conditions: &[Condition]) -> Result<Vec<Vec<SeccompCondition>>, BackendError> {
-    let mut all = vec![Vec::new()];
-    for condition in conditions {
-        let tests = match *condition {
-            OneOf(argument, values) => values
-                .iter()
-                .map(|value| test(argument, SeccompCmpOp::Eq, *value))
-                .collect::<Result<Vec<_>, _>>()?,
-            Bits {
-                argument,
-                mask,
-                value,
-            } => vec![test(argument, SeccompCmpOp::MaskedEq(mask.into()), value)?],
-            ThisProcess(argument) => vec![test(argument, SeccompCmpOp::Eq, std::process::id())?],
-        };
-        all = all
-            .iter()
-            .flat_map(|before| {
-                tests
-                    .iter()
-                    .map(|test| [&before[..], std::slice::from_ref(test)].concat())
-            })
-            .collect();
-    }
-    Ok(all)
-}
-
-fn test(argument: u8, operator: SeccompCmpOp, value: u32) -> Result<SeccompCondition, BackendError> {
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// The kernel's limit (`BPF_MAXINSNS`).
-    const INSTRUCTIONS_MAX: usize = 4096;
-
-    #[test]
-    fn tables_become_programs_the_kernel_takes() {
-        for tables in [PROCESSOR, EVENT_LOOP, SHARE] {
-            let length = compile(tables).unwrap().len();
-            assert!((10..INSTRUCTIONS_MAX).contains(&length), "{length}");
-        }
-    }
 
     /// An entry without conditions makes the conditions of another of the same call pointless, whatever the order.
     #[test]

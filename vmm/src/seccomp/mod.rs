@@ -10,6 +10,7 @@
 #![allow(unsafe_code)] // a signal's handler, and a setting of the C library's heap
 
 mod filters;
+mod program;
 
 use std::io;
 
@@ -49,24 +50,22 @@ impl Seccomp {
     }
 
     /// Filters for the threads every machine has.
-    pub(crate) fn filters(self) -> Result<Filters> {
-        Ok(Filters {
-            processor: self.filter(filters::PROCESSOR)?,
-            event_loop: self.filter(filters::EVENT_LOOP)?,
-        })
+    pub(crate) fn filters(self) -> Filters {
+        Filters {
+            processor: self.filter(filters::PROCESSOR),
+            event_loop: self.filter(filters::EVENT_LOOP),
+        }
     }
 
     /// The filter of a shared directory's thread. By itself: most machines have none, and compiling it is part of their start.
-    pub(crate) fn share(self) -> Result<Filter> {
+    pub(crate) fn share(self) -> Filter {
         self.filter(filters::SHARE)
     }
 
-    fn filter(self, tables: &[&[filters::Allowed]]) -> Result<Filter> {
+    fn filter(self, tables: &[&[filters::Allowed]]) -> Filter {
         match self {
-            Seccomp::On => filters::compile(tables)
-                .map(|program| Filter(Some(program)))
-                .map_err(|e| failed("compile the list of system calls")(io::Error::other(e))),
-            Seccomp::Off => Ok(Filter(None)),
+            Seccomp::On => Filter(Some(program::compile(tables))),
+            Seccomp::Off => Filter(None),
         }
     }
 }
