@@ -5,7 +5,7 @@
 //!
 //! * [`clone`]: `clone3(2)` with namespaces, a pidfd and a cgroup; [`pidfd`]: waiting on and identifying processes
 //! * [`fdpass`]: descriptors over Unix sockets; [`fds`]: `close_range(2)` before foreign code
-//! * [`reexec`]: the guard against CVE-2019-5736; [`pty`]: terminals
+//! * [`reexec`]: the guard against CVE-2019-5736, and `entry`, its short cut; [`pty`]: terminals
 //! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor; [`namespace`]: their kinds
 //! * [`bpf`]: device filters of v2 cgroups; [`tap`]: Ethernet links that end in a descriptor
 //! * [`netlink`], [`vsock`]: sockets that std has no type for; [`random`]: seeding the kernel's generator
@@ -14,6 +14,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod credentials;
+mod entry;
 pub mod fdpass;
 pub mod fds;
 pub mod mount_attr;

@@ -94,3 +94,22 @@ fn systemd_cgroups_are_refused_clearly() {
         ran.stderr
     );
 }
+
+/// The short cut of `berth-sys`' `entry.rs` costs nothing but time when it is gone: no other test would tell.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_program_begins_where_it_seals_itself() {
+    let program = std::fs::read(berth_tests::binary("berth-runtime")).expect("read the program");
+    let word = |at: usize| u64::from_le_bytes(program[at..at + 8].try_into().expect("eight bytes"));
+    let half = |at: usize| u16::from_le_bytes(program[at..at + 2].try_into().expect("two bytes"));
+    // ELF-64: e_entry, e_phoff, e_phentsize, e_phnum; of a segment p_offset, p_vaddr, p_filesz.
+    let (entry, headers) = (word(24), usize::try_from(word(32)).expect("an offset"));
+    let offset = (0..usize::from(half(56)))
+        .map(|number| headers + number * usize::from(half(54)))
+        .map(|header| (word(header + 8), word(header + 16), word(header + 32)))
+        .find(|(_, address, size)| (*address..address + size).contains(&entry))
+        .map(|(offset, address, _)| usize::try_from(entry - address + offset).expect("an offset"))
+        .expect("a segment holds the entry point");
+    // mov rbx, rdx; mov rbp, rsp
+    assert_eq!(program[offset..offset + 6], [0x48, 0x89, 0xd3, 0x48, 0x89, 0xe5]);
+}
