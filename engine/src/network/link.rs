@@ -184,6 +184,7 @@ impl Links {
         self.send(vec![
             change(message, NEW, "create veth", endpoint),
             change(hairpin(endpoint), 0, "set up bridge port", endpoint),
+            change(raised(endpoint), 0, "bring up", endpoint),
         ])
     }
 
@@ -199,8 +200,9 @@ impl Links {
         // Only one descriptor may be at its end, and that is the monitor's.
         drop(device);
         self.send(vec![
-            change(port(endpoint, bridge), 0, "bring up", endpoint),
+            change(port(endpoint, bridge), 0, "make a bridge port of", endpoint),
             change(hairpin(endpoint), 0, "set up bridge port", endpoint),
+            change(raised(endpoint), 0, "bring up", endpoint),
         ])
     }
 
@@ -317,10 +319,9 @@ fn up(message: &mut LinkMessage) {
     message.header.change_mask |= LinkFlags::Up;
 }
 
-/// A link as a port of the bridge.
+/// A link as a port of the bridge, down as yet.
 fn port(endpoint: &EndpointStatus, bridge: u32) -> LinkMessage {
     let mut message = LinkMessage::default();
-    up(&mut message);
     message.attributes = vec![
         LinkAttribute::IfName(endpoint.link.clone()),
         LinkAttribute::Controller(bridge),
@@ -330,7 +331,8 @@ fn port(endpoint: &EndpointStatus, bridge: u32) -> LinkMessage {
 
 /// A container may call its own published port. With br_netfilter the bridge itself turns the frame round, and without
 /// hairpin mode would not send it out by the port it came in. The kernel reads a port's settings when a link is changed,
-/// not when it is made: a message of its own, in the same datagram.
+/// not when it is made: a message of its own, in the same datagram. And before the link is up: each change of one that is has
+/// IPv6 walk all routes of the namespace, of which every container brings two.
 fn hairpin(endpoint: &EndpointStatus) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = vec![
@@ -340,6 +342,14 @@ fn hairpin(endpoint: &EndpointStatus) -> LinkMessage {
             LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
         ]),
     ];
+    message
+}
+
+/// A link brought up.
+fn raised(endpoint: &EndpointStatus) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    up(&mut message);
+    message.attributes = vec![LinkAttribute::IfName(endpoint.link.clone())];
     message
 }
 
