@@ -20,6 +20,7 @@ use crate::id::{ContainerId, ContainerName};
 use crate::network::{Networks, PortMapping};
 use crate::paths::Paths;
 use crate::ports;
+use crate::record::Durability;
 use crate::volumes::Volumes;
 use crate::{names, reconcile, record, remove, spec};
 
@@ -35,29 +36,23 @@ pub struct Created {
 }
 
 impl Engine {
-    /// Makes a container of an image in the store; nothing runs yet. On failure nothing is left behind.
+    /// Makes a container of an image in the store; nothing runs yet. On failure nothing is left behind. Once this returns, the
+    /// container survives a power cut. Blocking: waits for the disk.
     ///
     /// # Errors
     ///
     /// [`Error::Image`] when the image is not in the store, [`Error::NameTaken`], [`Error::NoCommand`],
     /// [`Error::Invalid`], [`Error::Unsupported`], or a failed write.
     pub fn create(&self, request: &CreateRequest) -> Result<Created> {
-        let image = self.images.resolve(&request.image).map_err(|e| Error::Image {
-            name: request.image.clone(),
-            source: Box::new(e),
-        })?;
-        if request.host.isolation == Isolation::Vm {
-            self.images.disks(&image).map_err(|e| Error::Image {
-                name: request.image.clone(),
-                source: Box::new(e),
-            })?;
-        }
-        let origin = ImageOrigin {
-            name: request.image.clone(),
-            id: image.id.to_string(),
-            layers: image.layers.clone(),
-        };
-        self.create_from(request, origin, &image.config.config)
+        let (origin, image) = self.origin(request)?;
+        self.create_from(request, origin, &image)
+    }
+
+    /// As [`Engine::create`] for who starts the container next, which brings its record to the disk
+    /// ([`StartOptions::is_new`](crate::StartOptions)): after a power cut before that it may never have been.
+    pub fn create_to_start(&self, request: &CreateRequest) -> Result<Created> {
+        let (origin, image) = self.origin(request)?;
+        self.make(request, origin, &image, Durability::Renamed)
     }
 
     /// As [`Engine::create`], from an image config and layers at hand.
@@ -66,6 +61,33 @@ impl Engine {
         request: &CreateRequest,
         origin: ImageOrigin,
         image: &RunConfig,
+    ) -> Result<Created> {
+        self.make(request, origin, image, Durability::Synced)
+    }
+
+    fn origin(&self, request: &CreateRequest) -> Result<(ImageOrigin, RunConfig)> {
+        let refused = |e| Error::Image {
+            name: request.image.clone(),
+            source: Box::new(e),
+        };
+        let image = self.images.resolve(&request.image).map_err(refused)?;
+        if request.host.isolation == Isolation::Vm {
+            self.images.disks(&image).map_err(refused)?;
+        }
+        let origin = ImageOrigin {
+            name: request.image.clone(),
+            id: image.id.to_string(),
+            layers: image.layers,
+        };
+        Ok((origin, image.config.config))
+    }
+
+    fn make(
+        &self,
+        request: &CreateRequest,
+        origin: ImageOrigin,
+        image: &RunConfig,
+        durability: Durability,
     ) -> Result<Created> {
         crate::conflicts::check(request)?;
         let id = ContainerId::random().at("read", "/dev/urandom")?;
@@ -85,7 +107,11 @@ impl Engine {
         let _lock = record::make(&self.paths, &id)?;
         let made = self
             .reserve(request, &mut config)
-            .and_then(|()| record::save_config(&self.paths, &config));
+            .and_then(|()| record::save_first_config(&self.paths, &config))
+            .and_then(|()| match durability {
+                Durability::Synced => record::sync_config(&self.paths, &config),
+                Durability::Renamed => Ok(()),
+            });
         if let Err(e) = made {
             // What failed first is what the user hears.
             let _ = remove::erase(&self.paths, &id, Some(&config), true);

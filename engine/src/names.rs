@@ -1,4 +1,7 @@
 //! Names: `ROOT/names/<name>` holds the id, and link(2) makes sure that one name has one holder.
+//!
+//! Nobody waits until the id is on the disk. A power cut may leave the name empty, and then the containers' records say whose it
+//! is.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
@@ -6,15 +9,25 @@ use std::os::unix::fs::OpenOptionsExt;
 use crate::error::{At, Error, Result};
 use crate::id::{ContainerId, ContainerName, fill_random};
 use crate::paths::Paths;
+use crate::record;
 
 /// Who has the name, if anybody.
 pub(crate) fn holder(paths: &Paths, name: &ContainerName) -> Result<Option<ContainerId>> {
     let path = paths.names().join(name.as_str());
     match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim_end().parse().ok()),
+        Ok(text) => match text.trim_end().parse() {
+            Ok(id) => Ok(Some(id)),
+            Err(_) => recorded(paths, name),
+        },
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", path, e)),
     }
+}
+
+/// Which container's record has the name.
+fn recorded(paths: &Paths, name: &ContainerName) -> Result<Option<ContainerId>> {
+    let has = |id: &ContainerId| record::config(paths, id).is_ok_and(|config| config.name == *name);
+    Ok(record::ids(paths)?.into_iter().find(has))
 }
 
 /// Takes the name for `id`, whose directory exists already: a name whose holder has no directory is left over from a

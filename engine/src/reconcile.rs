@@ -49,7 +49,7 @@ pub(crate) fn state(paths: &Paths, id: &ContainerId) -> Result<State> {
 
 fn settled(paths: &Paths, id: &ContainerId, state: &State) -> Result<bool> {
     Ok(match state.status {
-        Status::Created | Status::Exited | Status::Dead => paths.config(id).exists(),
+        Status::Created | Status::Exited | Status::Dead => record::was_created(paths, id),
         Status::Running | Status::Paused | Status::Restarting => shim_lives(paths, id)?,
         Status::Removing => false,
     })
@@ -58,7 +58,7 @@ fn settled(paths: &Paths, id: &ContainerId, state: &State) -> Result<bool> {
 /// As [`state`], for whoever holds the container's lock already.
 pub(crate) fn locked(paths: &Paths, id: &ContainerId) -> Result<State> {
     let mut state = record::state(paths, id)?;
-    if !paths.config(id).exists() || (state.status == Status::Removing && !shim_lives(paths, id)?) {
+    if !record::was_created(paths, id) || (state.status == Status::Removing && !shim_lives(paths, id)?) {
         // A create or a removal that was cut short.
         let config = record::config(paths, id).ok();
         clear(paths, id, &state)?;

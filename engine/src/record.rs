@@ -101,25 +101,55 @@ fn lock_with(paths: &Paths, id: &ContainerId, operation: FlockOperation) -> Resu
     Ok(Some(Lock { _dir: dir }))
 }
 
-/// Reads what a container is.
+/// Reads what a container is. An empty record is one whose name reached the disk before a power cut and whose bytes did not
+/// ([`save_first_config`]): nobody was told of that container.
 pub(crate) fn config(paths: &Paths, id: &ContainerId) -> Result<ContainerConfig> {
     let path = paths.config(id);
     match std::fs::read(&path) {
+        Ok(bytes) if bytes.is_empty() => Err(Error::NoSuchContainer(id.to_string())),
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| Error::Damaged { path, source }),
         Err(e) if e.kind() == ErrorKind::NotFound => Err(Error::NoSuchContainer(id.to_string())),
         Err(e) => Err(Error::io("read", path, e)),
     }
 }
 
-/// Writes what a container is.
+/// Whether the container's creation came to its end; what [`config`] would say, without reading.
+pub(crate) fn was_created(paths: &Paths, id: &ContainerId) -> bool {
+    std::fs::metadata(paths.config(id)).is_ok_and(|config| config.len() > 0)
+}
+
+/// Writes what a new container is, under its name for other processes at once but not yet on the disk: for that
+/// [`sync_config`].
+pub(crate) fn save_first_config(paths: &Paths, config: &ContainerConfig) -> Result<()> {
+    write_config(paths, config, Durability::Renamed)
+}
+
+/// Writes what a container is from now on.
 pub(crate) fn save_config(paths: &Paths, config: &ContainerConfig) -> Result<()> {
-    let durability = last_words(config);
+    write_config(paths, config, last_words(config))
+}
+
+fn write_config(paths: &Paths, config: &ContainerConfig, durability: Durability) -> Result<()> {
     let path = paths.config(&config.id);
     let bytes = serde_json::to_vec(config).map_err(|source| Error::Damaged {
         path: path.clone(),
         source,
     })?;
     replace(&path, &bytes, durability)
+}
+
+/// Has a new container's record, its directory and its name on the disk: one flush for all three. A journal keeps the order in
+/// which directories changed, so the file synced *after* its rename takes along what came before. Blocking: waits for the
+/// disk. One that goes with its end need not outlive the host.
+pub(crate) fn sync_config(paths: &Paths, config: &ContainerConfig) -> Result<()> {
+    if last_words(config) == Durability::Renamed {
+        return Ok(());
+    }
+    let path = paths.config(&config.id);
+    // Not fdatasync: that may leave out a journal entry which only names the file.
+    File::open(&path)
+        .and_then(|file| file.sync_all())
+        .at("sync", &path)
 }
 
 /// Reads what it was doing last; a record that never was or was cut short is a container just created.

@@ -27,6 +27,9 @@ use crate::{programs, reconcile, remove};
 pub struct StartOptions {
     /// Attach before the first byte is written; none detaches.
     pub attach: Option<AttachOptions>,
+    /// The container comes from [`Engine::create_to_start`]: its record goes to the disk while its shim starts it, which
+    /// takes about as long, and is there when the start returns.
+    pub is_new: bool,
 }
 
 impl Engine {
@@ -36,7 +39,8 @@ impl Engine {
     /// # Errors
     ///
     /// [`Error::Wrong`] when it runs already; [`Error::CommandNotFound`], [`Error::CommandNotExecutable`] or
-    /// [`Error::Start`] as the shim says. A container with `--rm` is gone then.
+    /// [`Error::Start`] as the shim says. A container with `--rm` is gone then. [`Error::Io`] when the record of a new one
+    /// does not get to the disk; it is stopped then.
     pub fn start(&self, id: &ContainerId, options: &StartOptions) -> Result<Option<Session>> {
         let lock = record::lock(&self.paths, id)?;
         let state = reconcile::locked(&self.paths, id)?;
@@ -63,9 +67,14 @@ impl Engine {
             Err(e) => return Err(self.not_started(&config, &state, e)),
         };
         let programs = machine.as_ref().map(|(programs, _kernel)| programs);
+        let mut on_disk = Ok(());
         let started = self
             .spawn_shim(&config, options.attach.as_ref(), programs)
             .and_then(|socket| {
+                // Not before the shim is on its way: the two go on side by side.
+                if options.is_new {
+                    on_disk = record::sync_config(&self.paths, &config);
+                }
                 log::debug!("waiting for berth-shim to start container {id}");
                 let outcome = first_word(&socket, &config);
                 log::debug!("berth-shim answered for container {id}: {outcome:?}");
@@ -76,6 +85,11 @@ impl Engine {
             Err(e) => return Err(self.not_started(&config, &state, e)),
         };
         drop(lock);
+        if let Err(e) = on_disk {
+            // Nobody is told of a container that the next power cut may take away. What failed first is what the user hears.
+            let _ = self.end(id);
+            return Err(e);
+        }
         Ok(options
             .attach
             .as_ref()

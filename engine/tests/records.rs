@@ -257,6 +257,23 @@ fn flags_that_cannot_hold_are_refused_with_the_reason() {
     );
 }
 
+/// What a power cut leaves when the file's name reached the disk and its bytes did not.
+#[test]
+fn a_creation_whose_record_is_empty_never_was() {
+    let Some(host) = host() else { return };
+    let make = || host.create(&["true"], |r| r.name = Some("torn".parse().unwrap()));
+    let id = make();
+    std::fs::write(host.engine.paths().config(&id), "").unwrap();
+    let all = berth_engine::ListOptions {
+        all: true,
+        ..Default::default()
+    };
+    assert!(host.engine.list(&all).unwrap().is_empty());
+    assert!(!host.engine.paths().container(&id).exists(), "swept");
+    let again = make();
+    assert_eq!(host.engine.find("torn").unwrap(), again);
+}
+
 #[test]
 fn the_oom_killer_is_off_where_asked() {
     let Some(host) = host() else { return };

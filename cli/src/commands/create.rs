@@ -1,5 +1,6 @@
 //! `berth create`.
 
+use berth_engine::{CreateRequest, Created, Engine, RemoveOptions};
 use clap::Args;
 
 use crate::container_args::ContainerArgs;
@@ -19,19 +20,21 @@ pub struct Create {
 }
 
 pub fn run(args: Create, context: &Context) -> Result<Exit> {
-    let created =
-        make(args.container, args.rm, false, context).map_err(|failure| failure.with_exit(Exit::Berth))?;
+    let created = make(args.container, args.rm, false, context, Engine::create)
+        .map_err(|failure| failure.with_exit(Exit::Berth))?;
     printer::line(created.id.as_str())?;
     Ok(Exit::Success)
 }
 
-/// Makes the container of `run` and `create`: image here or pulled, record written, id in the cidfile.
+/// Makes the container of `run` and `create` by the engine's call for it: image here or pulled, record written, id in the
+/// cidfile.
 pub fn make(
     args: ContainerArgs,
     auto_remove: bool,
     detach: bool,
     context: &Context,
-) -> Result<berth_engine::Created> {
+    create: impl FnOnce(&Engine, &CreateRequest) -> berth_engine::Result<Created>,
+) -> Result<Created> {
     let cidfile = args.cidfile.clone();
     if let Some(path) = &cidfile
         && path.exists()
@@ -49,7 +52,7 @@ pub fn make(
         context,
     )?;
     let engine = context.engine()?;
-    let created = engine.create(&args.into_request(auto_remove, detach)?)?;
+    let created = create(&engine, &args.into_request(auto_remove, detach)?)?;
     for warning in &created.warnings {
         printer::warning(warning);
     }
@@ -62,7 +65,7 @@ pub fn make(
         if let Err(e) = written {
             engine.remove(
                 &created.id,
-                berth_engine::RemoveOptions {
+                RemoveOptions {
                     force: true,
                     volumes: true,
                 },

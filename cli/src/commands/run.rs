@@ -1,6 +1,6 @@
 //! `berth run`.
 
-use berth_engine::{AttachOptions, RemoveOptions, StartOptions, attach::DetachKeys};
+use berth_engine::{AttachOptions, Engine, RemoveOptions, StartOptions, attach::DetachKeys};
 use clap::Args;
 
 use super::create;
@@ -48,10 +48,18 @@ pub fn run(args: Run, context: &Context) -> Result<Exit> {
         super::needs_terminal(attach.stdin, args.container.tty)?;
     }
     let berth = |failure: Failure| failure.with_exit(Exit::Berth);
-    let created = create::make(args.container, args.rm, args.detach, context).map_err(berth)?;
+    let created = create::make(
+        args.container,
+        args.rm,
+        args.detach,
+        context,
+        Engine::create_to_start,
+    )
+    .map_err(berth)?;
     let engine = context.engine().map_err(berth)?;
     let options = StartOptions {
         attach: (!args.detach).then_some(attach),
+        is_new: true,
     };
     match engine.start(&created.id, &options) {
         Ok(None) => {

@@ -79,6 +79,7 @@ pub fn run(args: Start, context: &Context) -> Result<Exit> {
     };
     let options = StartOptions {
         attach: Some(attach.clone()),
+        is_new: false,
     };
     let session = match engine.start(&id, &options) {
         Err(Error::Wrong {

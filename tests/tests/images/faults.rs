@@ -1,10 +1,9 @@
 //! Content that is wrong, disks that fill: the message says what and where, nothing is left behind, and the same pull works once the
 //! cause is gone.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use berth_tests::{Berth, Need, Registry, require};
+use berth_tests::{Berth, Disk, Need, Registry, require};
 
 use crate::double::{Content, Double};
 use crate::fixture::{count, layout, oci, run, text};
@@ -171,57 +170,6 @@ fn layers_of_zstd_long_are_taken_and_longer_windows_named() {
     assert_clean(&berth, "a long window");
 }
 
-/// A filesystem of its own over `--root`, unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// `None`, said aloud, where the host has no such filesystem or no loop device.
-    fn mount(berth: &Berth, kind: &str, bytes: u64) -> Option<Self> {
-        let root = berth.root();
-        std::fs::create_dir_all(&root).expect("make --root");
-        let arguments: Vec<String> = if kind == "tmpfs" {
-            [
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={bytes}"),
-                "tmpfs",
-                text(&root),
-            ]
-            .map(str::to_owned)
-            .into()
-        } else {
-            let image = berth.scratch().join("disk");
-            let file = std::fs::File::create(&image).expect("create a disk image");
-            file.set_len(bytes).expect("size a disk image");
-            run("mkfs.ext4", &["-q", "-m", "0", text(&image)]);
-            ["-o", "loop", text(&image), text(&root)]
-                .map(str::to_owned)
-                .into()
-        };
-        let mounted = Command::new("mount")
-            .args(&arguments)
-            .output()
-            .expect("start mount");
-        if mounted.status.success() {
-            return Some(Self(root));
-        }
-        let why = String::from_utf8_lossy(&mounted.stderr);
-        assert!(
-            std::env::var_os("BERTH_TESTS_STRICT").is_none_or(|value| value != "1"),
-            "cannot mount {kind}: {why}"
-        );
-        eprintln!("skipped: cannot mount {kind}: {why}");
-        None
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_disk_that_fills_is_named_and_room_is_enough_to_go_on() {
     let needs = [
@@ -257,7 +205,11 @@ fn a_disk_that_fills_is_named_and_room_is_enough_to_go_on() {
         for room in [6u64 << 20, 16 << 20] {
             let what = format!("{room} bytes left on {kind}");
             let berth = Berth::new();
-            let Some(_disk) = Disk::mount(&berth, kind, bytes) else {
+            let disk = match kind {
+                "tmpfs" => Disk::tmpfs(&berth, bytes),
+                _ => Disk::ext4(&berth, bytes),
+            };
+            let Some(_disk) = disk else {
                 continue;
             };
             // Its directories exist before the disk fills.
