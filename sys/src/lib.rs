@@ -8,7 +8,8 @@
 //! * [`reexec`]: the guard against CVE-2019-5736, and `entry`, its short cut; [`pty`]: terminals
 //! * [`mount_attr`], [`open_beneath`]: the mount API and paths resolved beneath a descriptor; [`namespace`]: their kinds
 //! * [`bpf`]: device filters of v2 cgroups; [`tap`]: Ethernet links that end in a descriptor
-//! * [`netlink`], [`vsock`]: sockets that std has no type for; [`random`]: seeding the kernel's generator
+//! * [`netlink`], [`vsock`]: sockets that std has no type for; [`random`]: seeding the kernel's generator;
+//!   [`tsc`]: time stamps
 //! * [`credentials`]: ids, groups, capabilities, keyring, personality, priorities
 
 pub mod bpf;
@@ -29,5 +30,6 @@ pub mod reexec;
 pub mod seccomp;
 pub mod signals;
 pub mod tap;
+pub mod tsc;
 pub mod vsock;
 pub mod working_directory;

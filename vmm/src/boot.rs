@@ -10,7 +10,7 @@ use kvm_ioctls::{Kvm, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::arch::x86_64::{
-    acpi, cpuid, generation, layout, pvh, registers, reset_vector, template, zero_page,
+    acpi, cpuid, generation, layout, pvh, registers, reset_vector, template, vm_clock, zero_page,
 };
 use crate::bus::Bus;
 use crate::config::Config;
@@ -65,6 +65,7 @@ pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
     generation::renew(&memory)?;
+    vm_clock::write(&memory)?;
     let vm = Vm::new(kvm, memory)?;
     let mut machine = Machine::assemble(vm, devices, console, &serial::Saved::default())?;
 

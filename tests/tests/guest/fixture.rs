@@ -99,6 +99,27 @@ impl Microvm {
         microvm
     }
 
+    /// Writes it to two files of this directory, `state` and `memory`. It stands from then on.
+    pub fn snapshot(&self, to: &Path) {
+        self.vmm.done("PATCH", "/vm", r#"{"state": "Paused"}"#);
+        let files = json!({"snapshot_path": to.join("state"), "mem_file_path": to.join("memory")});
+        self.vmm.done("PUT", "/snapshot/create", &files.to_string());
+    }
+
+    /// Another one that goes on from such files.
+    pub fn restored(from: &Path) -> Microvm {
+        let dir = tempfile::tempdir().expect("a directory");
+        let vmm = VmmApi::start(Path::new("/t/berth-vmm"), &[]);
+        let load = json!({
+            "snapshot_path": from.join("state"),
+            "mem_backend": {"backend_type": "File", "backend_path": from.join("memory")},
+            "vsock_override": {"uds_path": dir.path().join("vsock")},
+            "resume_vm": true,
+        });
+        vmm.done("PUT", "/snapshot/load", &load.to_string());
+        Microvm { vmm, dir }
+    }
+
     /// Everything the guest and its monitor have written.
     pub fn console(&self) -> String {
         self.vmm.text("console")

@@ -7,5 +7,6 @@ mod hostile;
 mod life;
 mod limits;
 mod network;
+mod restored;
 mod streams;
 mod terminal;

@@ -2,7 +2,7 @@
 //!
 //! For the host: [`protocol`] is what is said, [`frame`] how it is written, [`client`] says it, [`layout`] names the places in
 //! the guest that a configuration may mention. The rest is the program: [`boot`] to a listening guest, [`serve`] its one loop,
-//! [`setup`] what a container stands on, [`container`] the container itself, [`copy`] its files, [`power`] the end.
+//! [`setup`] what a container stands on, [`container`] the container itself, [`copy`] its files, [`restored`] what a copy of a guest does first, [`power`] the end.
 
 pub mod protocol;
 
@@ -26,5 +26,7 @@ pub mod setup;
 pub mod container;
 pub mod copy;
 mod stdio;
+
+pub mod restored;
 
 pub mod power;

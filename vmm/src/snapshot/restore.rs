@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::{Error, State, maker, memory_file, state_file};
-use crate::arch::x86_64::{generation, layout};
+use crate::arch::x86_64::{generation, layout, vm_clock};
 use crate::boot::{Devices, Machine};
 use crate::config::{MemoryBackendType, Settings, SnapshotLoad};
 use crate::devices::serial::Output;
@@ -62,6 +62,9 @@ pub(crate) fn restore(load: &SnapshotLoad, jailed: bool, console: Output) -> Res
         slot.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .interrupt_again();
+    }
+    if let Some(vcpu) = machine.vcpus.first() {
+        vm_clock::set(&machine.vm.memory, vcpu)?;
     }
     generation::renew(&machine.vm.memory)?;
     machine.vm.pulse(layout::GENERATION_IRQ)?;

@@ -20,6 +20,7 @@ use self::process::Processes;
 use crate::container::Container;
 use crate::error::{At, Result};
 use crate::listen::Listener;
+use crate::restored::Watch;
 use crate::{power, setup};
 
 /// Conversations at once; who comes then waits in the kernel's queue. A host needs one a waiter and one for the rest.
@@ -40,6 +41,8 @@ struct Server {
     processes: Processes,
     container: Option<Container>,
     setup: SetupState,
+    /// None where nobody says that a guest was restored.
+    restored: Option<Watch>,
     /// No connection is taken before; the kernel had no descriptor or memory for the last.
     deaf_until: Option<Instant>,
     /// Somebody has asked for the end.
@@ -59,6 +62,11 @@ enum SetupState {
 ///
 /// The loop cannot go on, or the power cannot be switched off.
 pub fn run(listener: Listener) -> Result<Infallible> {
+    // A socket of a machine's is for tests on that machine, whose memory is not ours.
+    let restored = match &listener {
+        Listener::Vsock(_) => Watch::begin(),
+        Listener::Unix(_) => None,
+    };
     let mut server = Server {
         listener,
         signals: signals::hold(&[SIGCHLD, SIGINT]).at("hold", "signals")?,
@@ -67,6 +75,7 @@ pub fn run(listener: Listener) -> Result<Infallible> {
         processes: Processes::default(),
         container: None,
         setup: SetupState::Awaited,
+        restored,
         deaf_until: None,
         ending: false,
     };
@@ -81,6 +90,12 @@ impl Server {
     /// Waits for something to do and does it.
     fn turn(&mut self) -> Result<()> {
         let ready = self.wait()?;
+        // Before anybody new is heard: the host's connections of before are gone.
+        if let Some(restored) = &mut self.restored
+            && (ready.listener || restored.is_due())
+        {
+            restored.look();
+        }
         if ready.signals {
             self.take_signals();
         }

@@ -9,6 +9,7 @@ use rustix::net::SendFlags;
 
 use super::{CONVERSATIONS_MAX, Server};
 use crate::error::{At, Result};
+use crate::restored::Watch;
 
 /// What there is to do.
 pub(super) struct Ready {
@@ -55,9 +56,9 @@ impl Server {
         let timeout = if places.iter().any(|(_, due)| *due) {
             Some(AT_ONCE)
         } else {
-            let left = self
-                .deaf_until
-                .map(|until| until.saturating_duration_since(Instant::now()));
+            let look = self.restored.as_ref().map(Watch::due);
+            let next = self.deaf_until.into_iter().chain(look).min();
+            let left = next.map(|until| until.saturating_duration_since(Instant::now()));
             left.and_then(|left| Timespec::try_from(left).ok())
         };
         match poll(&mut fds, timeout.as_ref()) {

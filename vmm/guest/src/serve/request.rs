@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use berth_runtime::Status;
-use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::flow::Flow;
 use super::{Server, SetupState};
@@ -11,7 +10,7 @@ use crate::container::{Container, Made};
 use crate::copy;
 use crate::error::{At, Error, Result};
 use crate::protocol::{ContainerState, Copy, Create, Exec, ProcessId, Reply, Request, Setup, State, Stream};
-use crate::setup;
+use crate::{restored, setup};
 
 impl Server {
     /// Reads and obeys what one conversation has to say. It may leave the list, and the last then takes its place.
@@ -63,7 +62,7 @@ impl Server {
             Request::Stats => Ok(Reply::Stats(Box::new(self.container()?.stats()?))),
             Request::Processes => Ok(Reply::Processes(self.container()?.processes()?)),
             Request::Delete => self.delete().map(done),
-            Request::SyncClock { realtime_ns } => sync_clock(realtime_ns).map(done),
+            Request::SyncClock { realtime_ns } => restored::set(Duration::from_nanos(realtime_ns)).map(done),
             Request::Reseed { seed } => berth_sys::random::reseed(&seed)
                 .at("seed", "the kernel's random numbers")
                 .map(done),
@@ -236,13 +235,4 @@ fn no_container() -> Error {
 
 fn done((): ()) -> Reply {
     Reply::Done
-}
-
-fn sync_clock(realtime_ns: u64) -> Result<()> {
-    let since = Duration::from_nanos(realtime_ns);
-    let time = Timespec {
-        tv_sec: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: since.subsec_nanos().into(),
-    };
-    clock_settime(ClockId::Realtime, time).at("set", "the clock")
 }

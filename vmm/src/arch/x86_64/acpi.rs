@@ -1,5 +1,5 @@
 //! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, generation id,
-//! sleep and reset.
+//! clock, sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -15,7 +15,7 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, aml};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::layout;
+use super::{layout, vm_clock};
 use crate::devices::power::{RESET_AT, RESET_VALUE, S5};
 use crate::devices::serial::SERIAL_LEN;
 use crate::devices::virtio::mmio::MMIO_LEN;
@@ -120,6 +120,7 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     body.extend(com1());
     body.extend(keyboard());
     body.extend(generation_id());
+    body.extend(clock());
     body.extend(events());
     for number in 0..virtio {
         body.extend(virtio_device(number));
@@ -162,6 +163,23 @@ fn generation_id() -> Vec<u8> {
     bytes(&aml::Device::new(
         GENERATION_DEVICE.into(),
         vec![&hid, &cid, &ddn, &address],
+    ))
+}
+
+/// Where the time of day lies (UAPI.13, with the id of the first to have one).
+fn clock() -> Vec<u8> {
+    const KIND: &str = "VMCLOCK";
+    let hid = aml::Name::new("_HID".into(), &"AMZNC10C");
+    let cid = aml::Name::new("_CID".into(), &KIND);
+    let ddn = aml::Name::new("_DDN".into(), &KIND);
+    let uid = aml::Name::new("_UID".into(), &aml::ZERO);
+    let at = u32::try_from(layout::VM_CLOCK).expect("below 4 GiB");
+    let page = aml::Memory32Fixed::new(false, at, vm_clock::SIZE);
+    let resources = aml::ResourceTemplate::new(vec![&page]);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    bytes(&aml::Device::new(
+        "_SB_.VCLK".into(),
+        vec![&hid, &cid, &ddn, &uid, &resources],
     ))
 }
 

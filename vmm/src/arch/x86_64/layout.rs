@@ -4,7 +4,7 @@
 //! 0000_0500 GDT, IDT          0000_6000 PVH start info   0000_7000 zero page
 //! 0000_9000 page tables of the first GiB (3 pages)
 //! 0002_0000 command line      0009_fc00 end of low RAM   000e_0000 ACPI tables
-//! 000f_f000 generation id     000f_fff0 reset vector
+//! 000f_e000 clock             000f_f000 generation id    000f_fff0 reset vector
 //! 0100_0000 kernel (where its image says)                below 3 GiB, at its end: initrd
 //! c000_0000 hole: local APIC fee0_0000, I/O APIC fec0_0000, virtio-mmio d000_0000, KVM's own pages fffb_c000
 //! 1_0000_0000 the rest of RAM
@@ -38,7 +38,9 @@ pub const LOW_RAM_END: u64 = 0x9_fc00;
 /// The root pointer of ACPI, and the tables behind it.
 pub const RSDP: u64 = 0xe_0000;
 /// First byte after the area for ACPI tables.
-pub const ACPI_END: u64 = GENERATION_ID;
+pub const ACPI_END: u64 = VM_CLOCK;
+/// The time of day, for who was restored; a page.
+pub const VM_CLOCK: u64 = 0xf_e000;
 /// The machine's generation id.
 pub const GENERATION_ID: u64 = 0xf_f000;
 /// Where a processor begins after a reset, as seen from real mode.

@@ -12,4 +12,5 @@ pub(crate) mod pvh;
 pub(crate) mod registers;
 pub(crate) mod reset_vector;
 pub(crate) mod template;
+pub(crate) mod vm_clock;
 pub(crate) mod zero_page;

@@ -1,5 +1,7 @@
 //! Devices that go on from what was saved of others, and what cannot have been saved of any.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
 use proptest::prelude::*;
@@ -139,6 +141,7 @@ fn a_disk_is_the_one_it_was() {
 
 #[test]
 fn a_guest_hears_that_its_connections_are_gone() {
+    const RX: u32 = 0;
     const EVENTS: u32 = 2;
     let directory = tempfile::tempdir().unwrap();
     let device = |name: &str| {
@@ -167,6 +170,17 @@ fn a_guest_hears_that_its_connections_are_gone() {
     assert_eq!(third.used(EVENTS).0, 2);
     third.send(EVENTS, &[(BUFFERS, 8, true)]);
     assert_eq!(third.used(EVENTS).0, 2);
+
+    // Who connects before it has heard would be cut off with the others.
+    let (fourth, _file) = device("fourth");
+    let mut fourth = third.resume(fourth, &saved(&third)).unwrap();
+    assert_eq!(fourth.used(EVENTS).0, 3);
+    let mut program = UnixStream::connect(directory.path().join("fourth")).unwrap();
+    program.write_all(b"CONNECT 9\n").unwrap();
+    fourth.send(RX, &[(BUFFERS + 0x1000, 0x2000, true)]);
+    assert_eq!(fourth.used(RX).0, 0);
+    fourth.send(EVENTS, &[(BUFFERS, 8, true)]);
+    assert_eq!((fourth.used(RX).0, fourth.used(EVENTS).0), (1, 3));
 }
 
 /// What a device with a running driver was saved as, with something else in one place.

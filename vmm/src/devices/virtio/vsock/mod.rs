@@ -74,6 +74,10 @@ pub(crate) struct Vsock {
     again: bool,
     /// The guest is to be told that its connections are gone.
     cut: bool,
+    /// It was told, and may not have heard: it would cut off what is new, too. So many more buffers for events were there.
+    unheard: Option<u16>,
+    /// Programs of the host's that asked for a port meanwhile.
+    early: Vec<(UnixStream, u32)>,
     /// One packet's data.
     buffer: Vec<u8>,
 }
@@ -97,6 +101,8 @@ impl Vsock {
             next_port: HOST_PORTS,
             again: false,
             cut: false,
+            unheard: None,
+            early: Vec::new(),
             buffer: vec![0; DATA_MAX],
         };
         Ok((device, file))
@@ -174,8 +180,12 @@ impl Vsock {
 
     /// A program of the host's asks for one.
     fn open_from_host(&mut self, stream: UnixStream, guest_port: u32) {
-        if self.connections.len() == CONNECTIONS_MAX {
+        if self.connections.len() + self.early.len() >= CONNECTIONS_MAX {
             // It sees an end; there is no word for "full".
+            return;
+        }
+        if self.cut || self.unheard.is_some() {
+            self.early.push((stream, guest_port));
             return;
         }
         let key = loop {
@@ -340,19 +350,41 @@ impl Vsock {
         if !self.cut {
             return Ok(());
         }
-        let mut chain = loop {
-            match active.pop(EVENTS)? {
-                Some(chain) => break chain,
-                // The driver says when it puts something there.
-                None if active.queues[EVENTS].ready() && active.listen(EVENTS)? => {}
-                None => return Ok(()),
-            }
+        let there = Self::event_buffers(active)?;
+        let Some(mut chain) = active.pop(EVENTS)? else {
+            return Ok(());
         };
         let event = TRANSPORT_RESET.to_le_bytes();
         chain.write(&active.memory, &event)?;
         active.used(EVENTS, chain.head, event.len())?;
-        self.cut = false;
+        (self.cut, self.unheard) = (false, Some(there.saturating_sub(1)));
         active.tell(EVENTS)
+    }
+
+    /// How many buffers there are for events. The driver is to say when it puts one behind the last, which it does when it has done what
+    /// an event asks for.
+    fn event_buffers(active: &mut Active) -> Result<u16, Malformed> {
+        let mut there = 0;
+        while active.queues[EVENTS].ready() {
+            while active.pop(EVENTS)?.is_some() {
+                there += 1;
+            }
+            if !active.listen(EVENTS)? {
+                break;
+            }
+        }
+        for _ in 0..there {
+            active.unpop(EVENTS);
+        }
+        Ok(there)
+    }
+
+    /// Those who came too early, once the guest has heard.
+    fn let_in(&mut self) {
+        self.unheard = None;
+        for (stream, port) in std::mem::take(&mut self.early) {
+            self.open_from_host(stream, port);
+        }
     }
 
     fn header(
@@ -412,7 +444,13 @@ impl Device for Vsock {
             return self.ready(Some(active), 0);
         }
         if queue == EVENTS {
-            return self.tell_reset(active);
+            let Some(others) = self.unheard else {
+                return self.tell_reset(active);
+            };
+            if Self::event_buffers(active)? <= others {
+                return Ok(());
+            }
+            self.let_in();
         }
         if queue == TX {
             active.drain(TX, |memory, chain| self.receive(memory, chain).map(|()| Some(0)))?;
@@ -435,7 +473,8 @@ impl Device for Vsock {
         self.watched.clear();
         self.ready.clear();
         self.strays.clear();
-        self.cut = false;
+        self.early.clear();
+        (self.cut, self.unheard) = (false, None);
     }
 
     fn save(&mut self) -> Result<Kept, &'static str> {
