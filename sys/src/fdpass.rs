@@ -9,8 +9,8 @@ use rustix::net::{
     SendFlags,
 };
 
-/// How many descriptors one packet carries at most.
-pub const FDS_MAX: usize = 4;
+/// How many descriptors one packet carries at most: one for each hierarchy of cgroups there can be.
+pub const FDS_MAX: usize = 16;
 
 /// Sends `bytes` (at least one) and `fds` in one message.
 ///

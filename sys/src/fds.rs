@@ -40,6 +40,31 @@ pub unsafe fn close_from(first: u32) -> io::Result<()> {
     }
 }
 
+/// Closes every descriptor but `kept`.
+///
+/// # Safety
+///
+/// As [`close_from`], for those that are closed: whoever owned them in this process does nothing any more.
+///
+/// # Errors
+///
+/// As [`close_from`].
+pub unsafe fn close_all_but(kept: &mut [RawFd]) -> io::Result<()> {
+    kept.sort_unstable();
+    let mut first = 0;
+    for fd in kept.iter().filter_map(|fd| u32::try_from(*fd).ok()) {
+        if fd > first {
+            // SAFETY: no pointers; the rest is the caller's duty above.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = fd + 1;
+    }
+    // SAFETY: the caller's duty above.
+    unsafe { close_from(first) }
+}
+
 /// Sets or clears close-on-exec on one descriptor by number.
 ///
 /// # Errors
@@ -92,5 +117,34 @@ pub fn place(from: RawFd, to: RawFd) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clone::{Clone3, Forked, clone3, exit_now};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_is_kept_stays_and_the_rest_goes() {
+        let files: Vec<_> = (0..6)
+            .map(|_| std::fs::File::open("/dev/null").unwrap())
+            .collect();
+        let numbers: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
+        // SAFETY: the child makes system calls and looks at memory that is there.
+        match unsafe { clone3(Clone3::default()) }.unwrap() {
+            Forked::Child => {
+                let mut kept = [numbers[4], numbers[1], numbers[2], -1];
+                // SAFETY: this process uses none of them, and runs no destructors.
+                let closed = unsafe { close_all_but(&mut kept) }.is_ok();
+                let open = numbers.iter().map(|number| is_open(*number));
+                let right = open.eq([false, true, true, false, true, false]) && !is_open(0);
+                exit_now(i32::from(!(closed && right)));
+            }
+            Forked::Parent { pidfd, .. } => {
+                assert_eq!(crate::pidfd::wait(pidfd).unwrap(), crate::pidfd::Exit::Code(0));
+            }
+        }
     }
 }

@@ -21,6 +21,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// One whose `tasks` files come from another process, by [`Entry::tasks`].
+    #[must_use]
+    pub fn of_tasks(tasks: Vec<OwnedFd>) -> Entry {
+        Entry { tasks, unified: None }
+    }
+
+    /// What [`Entry::enter`] writes to, to be handed to who enters; nothing on v2.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<BorrowedFd<'_>> {
+        self.tasks.iter().map(AsFd::as_fd).collect()
+    }
+
     /// Directory for `clone3(2)`'s `CLONE_INTO_CGROUP`; `None` on pure v1 and where the v2 tree is not used.
     pub fn clone_into(&self) -> Option<BorrowedFd<'_>> {
         self.unified.as_ref().map(AsFd::as_fd)

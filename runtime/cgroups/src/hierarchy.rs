@@ -6,6 +6,7 @@ use rustix::fs::AtFlags;
 
 use crate::dir::{Dir, Version};
 use crate::error::{Error, Result};
+use crate::path::CgroupPath;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -79,6 +80,14 @@ impl Controller {
             Self::Rdma => "rdma",
             Self::Misc => "misc",
             Self::Systemd => "systemd",
+        }
+    }
+
+    /// Name in `/proc/PID/cgroup`.
+    fn entry(self) -> &'static str {
+        match self {
+            Self::Systemd => "name=systemd",
+            other => other.name(),
         }
     }
 
@@ -190,6 +199,40 @@ impl Hierarchy {
         }
     }
 
+    /// The same, each counted from the cgroup this process is in: what is made there is bound by what binds this process.
+    pub fn from_here(self) -> Result<Self> {
+        let file = PathBuf::from("/proc/self/cgroup");
+        let text = std::fs::read_to_string(&file).map_err(|source| Error::Read { file, source })?;
+        let v1 = self.v1.into_iter().map(|mount| {
+            let own = own_path(&text, |names| {
+                mount
+                    .controllers
+                    .iter()
+                    .any(|controller| names.split(',').any(|name| name == controller.entry()))
+            });
+            Ok(Mount {
+                root: beneath(mount.root, own)?,
+                ..mount
+            })
+        });
+        Ok(Self {
+            layout: self.layout,
+            v1: v1.collect::<Result<_>>()?,
+            unified: self
+                .unified
+                .map(|root| beneath(root, own_path(&text, str::is_empty)))
+                .transpose()?,
+        })
+    }
+
+    /// Names of the cgroups directly below `path`, in whichever hierarchy has it. Best effort.
+    pub fn children(&self, path: &CgroupPath) -> Vec<String> {
+        let mut roots = self.v1.iter().map(|mount| &mount.root).chain(&self.unified);
+        roots
+            .find_map(|root| root.open_below(path.relative()).ok()?.children().ok())
+            .unwrap_or_default()
+    }
+
     /// How the host arranges its hierarchies.
     pub fn layout(&self) -> Layout {
         self.layout
@@ -221,9 +264,36 @@ impl Hierarchy {
     }
 }
 
+/// The path in the line of `/proc/PID/cgroup` whose controllers are those (cgroups(7)), without the first slash.
+fn own_path(text: &str, is_it: impl Fn(&str) -> bool) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        is_it(controllers).then(|| path.trim_start_matches('/'))
+    })
+}
+
+/// The cgroup there. One that lies outside of this process's cgroup namespace has no name here: then the root that does.
+fn beneath(root: Dir, path: Option<&str>) -> Result<Dir> {
+    match path {
+        None | Some("") => Ok(root),
+        Some(path) if path.starts_with("..") => Ok(root),
+        Some(path) => root.open_below(path),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_s_cgroups_are_found_by_their_controllers() {
+        let text = "9:name=systemd:/\n4:cpu,cpuacct:/a/b\n0::/unified/c:d\n";
+        let of = |name: &str| own_path(text, |names| names.split(',').any(|one| one == name));
+        assert_eq!(of("cpuacct"), Some("a/b"));
+        assert_eq!(of("name=systemd"), Some(""));
+        assert_eq!(of("memory"), None);
+        assert_eq!(own_path(text, str::is_empty), Some("unified/c:d"));
+    }
 
     #[test]
     fn directories_that_only_look_like_controllers_are_not_taken() {

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod field;
+mod file;
 mod hugetlb;
 mod io;
 mod memory;

@@ -54,7 +54,7 @@ pub(super) fn apply(cgroup: &Cgroup, files: &HashMap<String, String>) -> Result<
     Ok(())
 }
 
-fn check(file: &str, value: &str) -> Result<()> {
+pub(super) fn check(file: &str, value: &str) -> Result<()> {
     let bad = |reason| Err(invalid(SETTING, &file.escape_debug(), reason));
     if file.contains('/')
         || !file.contains('.')
