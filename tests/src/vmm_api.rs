@@ -4,10 +4,15 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::patience::{HANG, eventually};
+
+/// How long one that is told to end may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// A running monitor with a directory of its own: socket `api`, log `log`, metrics `metrics`, console `console`. Killed when
 /// dropped.
@@ -46,6 +51,19 @@ impl VmmApi {
         // The socket has its name before anybody listens.
         eventually("it listens", || UnixStream::connect(vmm.socket()).is_ok());
         vmm
+    }
+
+    /// The process the machine runs in, the only child of the one that was started: the one in the jail.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn machine(&self) -> u32 {
+        let keeper = self.process.id();
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        let children = children.expect("the kernel tells of children");
+        children.trim().parse().expect("a machine runs")
     }
 
     /// The API's socket.
@@ -156,7 +174,12 @@ impl VmmApi {
 
 impl Drop for VmmApi {
     fn drop(&mut self) {
-        // It may have ended.
+        // Asked first, it leaves no cgroup behind. It may have ended.
+        let _ = rustix::process::kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let begin = Instant::now();
+        while begin.elapsed() < FAREWELL && matches!(self.process.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -45,7 +45,7 @@ fn the_verbs_of_a_container() {
             "berth exec box sh -c 'uname -r; nproc; cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max'"
         )
         .ok(),
-        format!("{}\n2\n67108864\n50", host.release())
+        "6.1.0-56-cloud-amd64\n2\n67108864\n50"
     );
     assert_eq!(host.run("echo fed | berth exec -i -e A=b -w /etc -u 5 box sh -c 'cat; echo $A; pwd; id -u; echo bad >&2; exit 9' 2>/dev/null; echo $?").ok(), "fed\nb\n/etc\n5\n9");
     assert_eq!(host.run("berth exec box nonesuch 2>/dev/null").code, 127);
@@ -66,9 +66,15 @@ fn the_verbs_of_a_container() {
             .ok(),
         "vm running"
     );
-    // The monitor is in its jail: nobody, in an empty root.
-    let jailed = "monitor=/proc/$(berth inspect -f '{{.State.Pid}}' box); grep -c '^Uid:.18790' $monitor/status; ls $monitor/root";
+    // The machine is in its jail, beside the process that the shim started: nobody, in an empty root.
+    let jailed = "keeper=$(berth inspect -f '{{.State.Pid}}' box); machine=/proc/$(echo $(cat /proc/$keeper/task/$keeper/children))
+        grep -c '^Uid:.18790' $machine/status; ls $machine/root";
     assert_eq!(host.run(jailed).ok(), "1");
+    // It has the container's limits, and room for what is not the guest's.
+    let bound = "keeper=$(berth inspect -f '{{.State.Pid}}' box); machine=$(echo $(cat /proc/$keeper/task/$keeper/children))
+        group=/sys/fs/cgroup/berth/$(berth inspect -f '{{.Id}}' box); grep -cx $machine $group/cgroup.procs
+        cat $group/memory.max $group/cpu.max $group/pids.max";
+    assert_eq!(host.run(bound).ok(), "1\n234881024\n150000 100000\n18");
     let stats = host
         .run("berth stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box")
         .ok();

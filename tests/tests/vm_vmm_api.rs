@@ -117,7 +117,7 @@ fn http_calls_build_start_pause_and_end_a_machine() {
 
 /// Each thread has a filter, or none: `Seccomp` of proc_pid_status(5).
 fn threads_are_confined(vmm: &VmmApi, seccomp: &str) {
-    let tasks = format!("/proc/{}/task", vmm.process.id());
+    let tasks = format!("/proc/{}/task", vmm.machine());
     let mut threads = 0;
     for task in std::fs::read_dir(tasks).expect("it runs") {
         let status = std::fs::read_to_string(task.unwrap().path().join("status")).expect("it runs");
@@ -158,6 +158,9 @@ fn counts_what_happens(vmm: &VmmApi) {
     assert_eq!(counted(vmm, "/put_api_requests/machine_cfg_count"), 2);
     assert_eq!(counted(vmm, "/put_api_requests/machine_cfg_fails"), 1);
     assert_eq!(counted(vmm, "/put_api_requests/drive_count"), 1);
+    // Each of the templates, and the one that worked.
+    assert_eq!(counted(vmm, "/put_api_requests/actions_count"), 4);
+    assert_eq!(counted(vmm, "/put_api_requests/actions_fails"), 3);
 }
 
 fn changes_a_disk(vmm: &mut VmmApi) {

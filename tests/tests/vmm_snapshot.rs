@@ -32,12 +32,21 @@ const COUNTER: &[u8] = b"\
 /// A machine that counts, and a directory for its files.
 struct Counter {
     vmm: VmmApi,
+    flags: &'static [&'static str],
 }
 
 impl Counter {
     fn start(memory_mib: u32) -> Counter {
-        let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), &[]);
-        let counter = Counter { vmm };
+        Counter::start_with(&[], memory_mib)
+    }
+
+    fn begin(flags: &'static [&'static str]) -> Counter {
+        let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), flags);
+        Counter { vmm, flags }
+    }
+
+    fn start_with(flags: &'static [&'static str], memory_mib: u32) -> Counter {
+        let counter = Counter::begin(flags);
         std::fs::write(counter.file("kernel"), bare_guest(COUNTER)).unwrap();
         let boot = format!(
             r#"{{"kernel_image_path": "{}"}}"#,
@@ -57,9 +66,9 @@ impl Counter {
 
     /// A process that goes on from the snapshot, once it is told to.
     fn load(&self, more: &str) -> Counter {
-        let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), &[]);
-        vmm.done("PUT", "/snapshot/load", &self.loading(more));
-        Counter { vmm }
+        let counter = Counter::begin(self.flags);
+        counter.vmm.done("PUT", "/snapshot/load", &self.loading(more));
+        counter
     }
 
     fn loading(&self, more: &str) -> String {
@@ -131,7 +140,19 @@ fn a_machine_goes_on_where_it_stood() {
     if !has_kvm() {
         return;
     }
-    let first = Counter::start(8);
+    goes_on(&[]);
+}
+
+#[test]
+fn a_machine_without_a_jail_goes_on_where_it_stood() {
+    if !has_kvm() {
+        return;
+    }
+    goes_on(&["--no-jail"]);
+}
+
+fn goes_on(flags: &'static [&'static str]) {
+    let first = Counter::start_with(flags, 8);
     first.run();
     let early = first.vmm.refused("PUT", "/snapshot/create", &first.saving());
     assert!(early.contains("while it is paused"), "{early}");
@@ -232,8 +253,7 @@ fn files_that_are_none_are_refused_in_one_line() {
     first.run();
     first.set("Paused");
     first.save();
-    let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), &[]);
-    let second = Counter { vmm };
+    let second = Counter::begin(&[]);
     let good = std::fs::read(first.file("state")).unwrap();
     let refuses = |bytes: &[u8], words: &str| {
         std::fs::write(first.file("state"), bytes).unwrap();

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use berth_cgroups::CgroupPath;
 use berth_vmm::Exit;
 use berth_vmm::api::BODY_MAX;
 use berth_vmm::config::{Level, Logger, Metrics};
-use berth_vmm::jail::Jail;
+use berth_vmm::jail::{Jail, Limit, Placement};
 use berth_vmm::metrics::Started;
 use berth_vmm::seccomp::Seccomp;
 use clap::{CommandFactory, Parser};
@@ -24,7 +25,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// Name of the microVM: letters, digits and '-', at most 64
-    #[arg(long, default_value = "anonymous-instance", value_parser = instance_id)]
+    #[arg(long, default_value = ANONYMOUS, value_parser = instance_id)]
     pub id: String,
     /// File or named pipe for the log
     #[arg(long, value_name = "PATH")]
@@ -65,15 +66,41 @@ pub struct Arguments {
     /// Print the version of a state file, and nothing else
     #[arg(long, value_name = "FILE")]
     pub describe_snapshot: Option<PathBuf>,
-    /// Before the guest runs: leave the host's namespaces, files and user
-    #[arg(long)]
+    /// Let the machine stay among the host's files, networks and processes, as the user who starts it
+    #[arg(long, conflicts_with_all = [
+        "jail", "uid", "gid", "netns", "parent_cgroup", "cgroup", "resource_limit", "new_pid_ns",
+    ])]
+    no_jail: bool,
+    /// What is so anyway: a jail for the machine, before its guest runs
+    #[arg(long, hide = true)]
     jail: bool,
     /// User of the jail; unless given, one of this process alone: 1879048192 and its pid
-    #[arg(long, value_name = "ID", requires = "jail")]
+    #[arg(long, value_name = "ID")]
     uid: Option<u32>,
     /// Group of the jail; unless given, the number of its own user
-    #[arg(long, value_name = "ID", requires = "jail")]
+    #[arg(long, value_name = "ID")]
     gid: Option<u32>,
+    /// Network namespace of the jail, where TAPs are looked for; unless given, an empty one, and TAPs are the starter's
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// Cgroup, from the root, in which the machine's is made, with the name of --id; unless given, "berth-vmm" in the starter's
+    #[arg(long, value_name = "PATH", value_parser = cgroup_path)]
+    parent_cgroup: Option<CgroupPath>,
+    /// Control file of the machine's cgroup, and what to write to it; any number of times
+    #[arg(long, value_name = "FILE=VALUE", value_parser = control_file)]
+    cgroup: Vec<(String, String)>,
+    /// Bound of the machine's process: fsize=BYTES or no-file=NUMBER; any number of times
+    #[arg(long, value_name = "RESOURCE=VALUE")]
+    resource_limit: Vec<Limit>,
+    /// What is so anyway: a pid namespace for the machine's process
+    #[arg(long, hide = true)]
+    new_pid_ns: bool,
+    #[arg(long, hide = true)]
+    cgroup_version: Option<String>,
+    #[arg(long, hide = true)]
+    daemonize: bool,
+    #[arg(long, hide = true)]
+    chroot_base_dir: Option<PathBuf>,
     #[arg(long, hide = true)]
     boot_timer: bool,
     #[arg(long, hide = true)]
@@ -86,6 +113,9 @@ pub struct Arguments {
     enable_pci: bool,
 }
 
+/// The name of microVMs that were given none, as in Firecracker.
+const ANONYMOUS: &str = "anonymous-instance";
+
 /// Firecracker's rule.
 fn instance_id(text: &str) -> Result<String, String> {
     let fine = |c: char| c == '-' || c.is_alphanumeric();
@@ -94,6 +124,15 @@ fn instance_id(text: &str) -> Result<String, String> {
     } else {
         Err("it must be 1 to 64 letters, digits and '-'".into())
     }
+}
+
+fn cgroup_path(text: &str) -> Result<CgroupPath, String> {
+    CgroupPath::parse(text).map_err(|e| e.to_string())
+}
+
+fn control_file(text: &str) -> Result<(String, String), String> {
+    let (file, value) = text.split_once('=').ok_or("it must be FILE=VALUE")?;
+    Ok((file.to_owned(), value.to_owned()))
 }
 
 impl Arguments {
@@ -132,6 +171,21 @@ impl Arguments {
                 "--enable-pci",
                 "devices of this monitor are found through ACPI alone",
             ),
+            (
+                self.cgroup_version.is_some(),
+                "--cgroup-version",
+                "the machine's cgroup is of the host's version",
+            ),
+            (
+                self.daemonize,
+                "--daemonize",
+                "who starts this monitor says where its streams go",
+            ),
+            (
+                self.chroot_base_dir.is_some(),
+                "--chroot-base-dir",
+                "the root of the jail is empty and has no path",
+            ),
         ] {
             if asked {
                 let text = format!("not supported: {flag}: {why}\n");
@@ -155,9 +209,19 @@ impl Arguments {
         }
     }
 
-    /// The jail, if one is asked for.
+    /// The jail, unless it is not wanted.
     pub fn jail(&self) -> Option<Jail> {
-        self.jail.then(|| Jail::new(self.uid, self.gid))
+        let placement = || Placement {
+            parent: self.parent_cgroup.clone(),
+            name: (self.id != ANONYMOUS).then(|| self.id.clone()),
+            files: self.cgroup.clone(),
+        };
+        (!self.no_jail).then(|| {
+            let mut jail = Jail::new(self.uid, self.gid, placement());
+            jail.network.clone_from(&self.netns);
+            jail.limits.clone_from(&self.resource_limit);
+            jail
+        })
     }
 
     /// What is asked of the log, if anything is.

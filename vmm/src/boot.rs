@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::devices::keyboard::{I8042_PARTS, Keyboard};
 use crate::devices::pit::{self, PIT_LEN, Pit};
 use crate::devices::power::{AcpiPower, POWER_LEN};
-use crate::devices::pvpanic::{PVPANIC_LEN, PvPanic};
 use crate::devices::serial::{self, Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::{Endpoint, Shared};
 use crate::devices::virtio::slots::{self, Slots};
 use crate::error::{Error, Result};
+use crate::keeper::Door;
 use crate::loader::Entry;
 use crate::socket_file::SocketFile;
 use crate::vm::Vm;
@@ -49,19 +49,19 @@ pub struct Machine {
     pub(crate) vm: Arc<Vm>,
 }
 
-/// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system. `jailed`: it will run in
-/// the jail, with vsock's directory as the working directory.
+/// Builds a machine; the console's output goes to `console`. Reads the kernel and the initial file system. In a jail, who
+/// listens for the guest is reached by `door`.
 ///
 /// # Errors
 ///
 /// Any [`Error`]; what was made goes with it.
-pub fn boot(config: &Config, jailed: bool, console: Output) -> Result<Machine> {
+pub(crate) fn boot(config: &Config, door: Option<Door>, console: Output) -> Result<Machine> {
     let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
     let kvm = Arc::new(kvm);
     let (answer, asking) = ask_beside(kvm.clone())?;
     let memory = memory::map(config.memory_mib)?;
     let entry = load(config, &memory)?;
-    let devices = Devices::of(config, jailed)?;
+    let devices = Devices::of(config, door)?;
     acpi::write(&memory, config.vcpus, devices.devices.len())?;
     registers::write_tables(&memory)?;
     reset_vector::write(&memory)?;
@@ -136,8 +136,6 @@ impl Machine {
         }
         let power = Arc::new(Mutex::new(AcpiPower));
         ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
-        let pvpanic = Arc::new(Mutex::new(PvPanic));
-        ports.attach(layout::PVPANIC_PORT.into(), PVPANIC_LEN, pvpanic);
 
         let mut mmio = Bus::default();
         let (mut endpoints, slots) = slots::fill(devices.devices, &vm, &mut mmio)?;

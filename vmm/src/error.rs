@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::exit::Exit;
+use crate::keeper::End;
 use crate::{loader, snapshot};
 
 /// Short for a result with this crate's [`Error`].
@@ -154,13 +155,27 @@ pub enum Error {
         source: io::Error,
     },
     /// The process could not be confined to its jail.
-    #[error("cannot {operation} (the jail needs root and CAP_SYS_ADMIN)")]
+    #[error("cannot {operation} (the jail needs root and CAP_SYS_ADMIN; --no-jail does without)")]
     Jail {
         /// What was tried.
         operation: &'static str,
         /// Why.
         source: io::Error,
     },
+    /// The machine gets no cgroup.
+    #[error("cannot give the machine a cgroup (--no-jail does without)")]
+    Cgroup(#[from] berth_cgroups::Error),
+    /// The machine's process ended before the machine ran.
+    #[error("{}", .why.as_deref().unwrap_or("the machine's process ended before it ran"))]
+    Machine {
+        /// What it said, its causes included.
+        why: Option<String>,
+        /// How it ended.
+        end: End,
+    },
+    /// The process was told to end while it started the machine.
+    #[error("ended by signal {0}")]
+    Stopped(i32),
     /// The event loop or a thread of it failed.
     #[error("cannot {operation}")]
     Events {
@@ -192,6 +207,10 @@ impl Error {
             Error::Syntax { .. } | Error::Invalid { .. } | Error::Unsupported { .. } => {
                 Exit::BadConfiguration
             }
+            Error::Machine {
+                end: End::Status(status),
+                ..
+            } => Exit::of(*status).unwrap_or(Exit::Failed),
             _ => Exit::Failed,
         }
     }

@@ -7,13 +7,11 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The guest switched itself off (ACPI S5).
     PoweredOff,
-    /// The guest asked for a reset: `reboot`, or a panic with `panic=` on the command line of a kernel without the driver for
-    /// [`Exit::Panicked`]. A microVM is not started again by itself.
+    /// The guest asked for a reset: `reboot`, or a panic with `panic=` on its command line. A microVM is not started again
+    /// by itself.
     Reset,
     /// The guest lost control of a CPU: triple fault, or an instruction KVM cannot run.
     Crashed,
-    /// The guest's kernel told that it has panicked.
-    Panicked,
     /// The monitor failed while the guest ran, or before.
     Failed,
     /// A thread of the monitor asked the kernel for something it never needs: the process ended there and then.
@@ -24,7 +22,23 @@ pub enum Exit {
     BadArguments,
 }
 
+/// All of them.
+const ALL: [Exit; 7] = [
+    Exit::PoweredOff,
+    Exit::Reset,
+    Exit::Crashed,
+    Exit::Failed,
+    Exit::Forbidden,
+    Exit::BadConfiguration,
+    Exit::BadArguments,
+];
+
 impl Exit {
+    /// What a process with this status says.
+    pub(crate) fn of(status: u8) -> Option<Exit> {
+        ALL.into_iter().find(|exit| exit.status() == status)
+    }
+
     /// The process's exit status.
     #[must_use]
     pub const fn status(self) -> u8 {
@@ -33,7 +47,6 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Reset => 3,
             Exit::Crashed => 4,
-            Exit::Panicked => 5,
             Exit::Forbidden => 148,
             Exit::BadConfiguration => 152,
             Exit::BadArguments => 153,
@@ -53,19 +66,9 @@ mod tests {
 
     #[test]
     fn no_two_ends_look_alike() {
-        let all = [
-            Exit::PoweredOff,
-            Exit::Reset,
-            Exit::Crashed,
-            Exit::Panicked,
-            Exit::Failed,
-            Exit::Forbidden,
-            Exit::BadConfiguration,
-            Exit::BadArguments,
-        ];
-        let mut statuses: Vec<u8> = all.into_iter().map(Exit::status).collect();
+        let mut statuses: Vec<u8> = ALL.into_iter().map(Exit::status).collect();
         statuses.sort_unstable();
         statuses.dedup();
-        assert_eq!(statuses.len(), all.len());
+        assert_eq!(statuses.len(), ALL.len());
     }
 }

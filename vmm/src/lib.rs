@@ -1,6 +1,7 @@
 //! One microVM: a KVM monitor that boots a stock Linux kernel with as few devices as it takes.
 //!
 //! ```text
+//! keeper: settings, the API ─ forks ─► the machine's process, in its jail:
 //! config ─ checks ─► boot: memory ─► kernel, initrd, command line ─► ACPI ─► vCPUs ─► run: one event loop, a thread a vCPU,
 //!                                                                                            and one a shared directory
 //! ```
@@ -12,6 +13,7 @@ mod error;
 pub mod exit;
 
 pub mod boot;
+pub mod keeper;
 pub mod run;
 
 pub mod api;

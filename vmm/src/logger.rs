@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -81,6 +82,11 @@ pub fn update(settings: &Logger) -> Result<()> {
     }
     state.asked = true;
     Ok(())
+}
+
+/// What lines go to, if it is not standard error.
+pub(crate) fn descriptor() -> Option<RawFd> {
+    LOG.state().output.as_ref().map(AsRawFd::as_raw_fd)
 }
 
 /// Opens a file or a named pipe to write lines to, and makes the file if there is none. Never waits for a reader, not now and

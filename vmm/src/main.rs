@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use berth_vmm::api::Server;
 use berth_vmm::control::Controller;
+use berth_vmm::keeper::{self, End};
 use berth_vmm::metrics::Metrics;
-use berth_vmm::{Exit, Result, logger, run, snapshot};
+use berth_vmm::run::{self, Clients};
+use berth_vmm::{Error, Exit, Result, logger, snapshot};
+use rustix::process::{Resource, Rlimit, Signal};
 
 use arguments::Arguments;
 
@@ -20,7 +23,8 @@ fn main() -> ExitCode {
         Err(exit) => return exit.into(),
     };
     match start(&arguments) {
-        Ok(exit) => exit.into(),
+        Ok(ended) => end(ended),
+        Err(Error::Stopped(signal)) => end(End::Signal(signal)),
         Err(e) => {
             let text = e.told();
             log::error!("{text:?}");
@@ -31,12 +35,12 @@ fn main() -> ExitCode {
 }
 
 #[allow(clippy::print_stdout)] // what was asked for
-fn tell_version(version: u32) -> Exit {
+fn tell_version(version: u32) -> End {
     println!("{version}");
-    Exit::PoweredOff
+    Exit::PoweredOff.into()
 }
 
-fn start(arguments: &Arguments) -> Result<Exit> {
+fn start(arguments: &Arguments) -> Result<End> {
     if arguments.snapshot_version {
         return Ok(tell_version(snapshot::VERSION));
     }
@@ -61,7 +65,35 @@ fn start(arguments: &Arguments) -> Result<Exit> {
     };
     metrics.api_server.is_up(arguments.started());
     if let Some(path) = &arguments.config_file {
-        controller.start_from(path)?;
+        controller.configure(path)?;
     }
-    run::run(controller, server, io::stdin().as_fd())
+    let (starts, input) = (arguments.config_file.is_some(), io::stdin());
+    if arguments.jail().is_some() {
+        return keeper::keep(controller, server, starts, input.as_fd());
+    }
+    if starts {
+        controller.start()?;
+    }
+    let clients = server.map_or(Clients::None, Clients::Server);
+    run::run(controller, clients, input.as_fd()).map(End::from)
+}
+
+/// Ends as the machine's process did.
+fn end(end: End) -> ExitCode {
+    match end {
+        End::Status(status) => status.into(),
+        End::Signal(number) => {
+            // A core of the machine's is there already, if there is to be any.
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            let _ = rustix::process::setrlimit(Resource::Core, none);
+            if let Some(signal) = Signal::from_named_raw(number) {
+                let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+            }
+            // The first process of a namespace does not hear of it.
+            u8::try_from(128 + number).unwrap_or(u8::MAX).into()
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime};
@@ -301,6 +302,11 @@ impl Writer {
         let file = open_output(&settings.metrics_path)?;
         self.output = Some((file, settings.properties.clone()));
         Ok(())
+    }
+
+    /// Where they go, if it is known.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        self.output.as_ref().map(|(file, _)| file.as_raw_fd())
     }
 
     /// Writes a line, if it is known where to. A reader that does not keep up loses it.

@@ -52,7 +52,7 @@ type Saved = (usize, Result<Processor>);
 
 impl Processors {
     /// Makes them stand, ready to run, this thread and theirs confined by `filters`. `ended` is written to when the machine has
-    /// ended.
+    /// ended. `alone`: this process ends when they cannot start; otherwise this thread is confined only once they can.
     ///
     /// # Errors
     ///
@@ -62,6 +62,7 @@ impl Processors {
         shared: Shared,
         ended: &EventFd,
         filters: Filters,
+        alone: bool,
     ) -> Result<Processors> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|e| failed("handle the signal that pauses processors")(e.into()))?;
@@ -71,12 +72,18 @@ impl Processors {
         } = filters;
         let gate = Arc::new(Gate::shut());
         let begun = spawn(vcpus, shared, ended, &processor, &gate);
-        // After the threads: from then on this one could make no other. Before they are ready, because each filter takes the kernel
-        // a while, and so all take it together.
+        // After the threads: from then on this one could make no other.
         let begun = begun.and_then(|(processors, confined)| {
-            event_loop.install()?;
+            if alone {
+                // Before they are ready, because each filter takes the kernel a while, and so all take it together.
+                event_loop.install()?;
+            }
             for _ in &processors.threads {
                 confined.recv().expect("each thread says how it went")?;
+            }
+            if !alone {
+                // Last: a second start, when this one fails, does what no filter allows.
+                event_loop.install()?;
             }
             Ok(processors)
         });

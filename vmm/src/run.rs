@@ -15,22 +15,34 @@ use crate::console::{Console, RawTerminal};
 use crate::control::{Controller, Status};
 use crate::error::{Error, Result};
 use crate::exit::Exit;
+use crate::keeper::Orders;
 use crate::metrics::PERIOD;
 
-/// Obeys the API on `server`, and runs the machine once it is started, until the guest ends. `input` is the console's; at its
-/// end the guest goes on without. A terminal is raw while the machine runs, and as before afterwards.
+/// Whom the loop obeys.
+pub enum Clients {
+    /// Nobody.
+    None,
+    /// The API's.
+    Server(Server),
+    /// The process that started this one; the terminal is its own.
+    Keeper(Orders),
+}
+
+/// Obeys `clients`, and runs the machine once it is started, until the guest ends. `input` is the console's; at its end the guest
+/// goes on without. A terminal is raw while the machine runs, and as before afterwards.
 ///
 /// The processors' threads are not stopped: the process is expected to end with the machine.
 ///
 /// # Errors
 ///
 /// [`Error::Events`] and [`Error::Api`] when the event loop fails.
-pub fn run(controller: Controller, server: Option<Server>, input: BorrowedFd<'_>) -> Result<Exit> {
+pub fn run(controller: Controller, clients: Clients, input: BorrowedFd<'_>) -> Result<Exit> {
+    let owns_terminal = !matches!(clients, Clients::Keeper(_));
     let mut events =
         EventManager::<Box<dyn MutEventSubscriber>>::new().map_err(failed("make an event loop"))?;
     let control = Rc::new(RefCell::new(Control {
         controller,
-        server,
+        clients,
         minute: minute()?,
         failed: None,
     }));
@@ -45,7 +57,9 @@ pub fn run(controller: Controller, server: Option<Server>, input: BorrowedFd<'_>
             return Ok(exit);
         }
         if let Some(attached) = now.controller.take_attached() {
-            raw = raw.or_else(|| RawTerminal::enter(input));
+            if owns_terminal {
+                raw = raw.or_else(|| RawTerminal::enter(input));
+            }
             let input = input
                 .try_clone_to_owned()
                 .map_err(failed("keep the console's input"))?;
@@ -73,7 +87,7 @@ fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(operation: &'static
 }
 
 /// Readable once a [`PERIOD`].
-fn minute() -> Result<OwnedFd> {
+pub(crate) fn minute() -> Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags);
     let timer = timer.map_err(failed("make a timer"))?;
@@ -90,10 +104,21 @@ fn minute() -> Result<OwnedFd> {
     Ok(timer)
 }
 
+impl Clients {
+    /// Readable when there is something to do for them.
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Clients::None => None,
+            Clients::Server(server) => Some(server.as_fd()),
+            Clients::Keeper(orders) => Some(orders.as_fd()),
+        }
+    }
+}
+
 /// What the loop does besides the machine.
 struct Control {
     controller: Controller,
-    server: Option<Server>,
+    clients: Clients,
     minute: OwnedFd,
     failed: Option<Error>,
 }
@@ -106,19 +131,22 @@ const MINUTE: u32 = 2;
 impl Control {
     fn serve(&mut self) -> Result<()> {
         let Control {
-            controller, server, ..
+            controller, clients, ..
         } = self;
-        match server {
-            Some(server) => server.on_event(&mut |request| controller.handle(request)),
-            None => Ok(()),
+        match clients {
+            Clients::None => Ok(()),
+            Clients::Server(server) => server.on_event(&mut |request| controller.handle(request)),
+            Clients::Keeper(orders) => {
+                orders.on_event(&mut |request, files| controller.handle_with(request, files))
+            }
         }
     }
 
     /// While the machine is paused only clients are heard: devices would change its memory. What happens to them meanwhile is
     /// waiting when it goes on.
     fn stand(&mut self) -> Result<()> {
-        if let Some(server) = &self.server {
-            match poll(&mut [PollFd::new(server, PollFlags::IN)], None) {
+        if let Some(clients) = self.clients.source() {
+            match poll(&mut [PollFd::from_borrowed_fd(clients, PollFlags::IN)], None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(failed("wait for clients")(io::Error::from(e))),
             }
@@ -129,10 +157,7 @@ impl Control {
 
 impl MutEventSubscriber for Control {
     fn init(&mut self, ops: &mut EventOps) {
-        let client = self
-            .server
-            .as_ref()
-            .map(|server| (server.as_fd().as_raw_fd(), CLIENT));
+        let client = self.clients.source().map(|fd| (fd.as_raw_fd(), CLIENT));
         let others = [
             (self.controller.ending().as_raw_fd(), ENDED),
             (self.minute.as_raw_fd(), MINUTE),

@@ -22,6 +22,11 @@ impl SocketFile {
         }
     }
 
+    /// Lets the name be: somebody else removes it.
+    pub(crate) fn leave(mut self) {
+        self.identity = Err(io::ErrorKind::NotFound.into());
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The request line and all headers; a client that sends more is refused.
 pub(super) const HEAD_MAX: usize = 8 << 10;
@@ -10,7 +10,7 @@ pub(super) const HEAD_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 64;
 
 /// A request, whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// The method as written, `PUT`.
     pub method: String,
@@ -124,7 +124,7 @@ fn origin_form(target: &str) -> &str {
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// An answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     status: Status,
     body: Option<String>,
@@ -132,7 +132,7 @@ pub struct Response {
 }
 
 /// How it went, as far as HTTP tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Status {
     Ok,
     NoContent,
@@ -191,6 +191,16 @@ impl Response {
     #[must_use]
     pub fn is_fault(&self) -> bool {
         matches!(self.status, Status::BadRequest | Status::Unavailable)
+    }
+
+    /// Whether it is one that this monitor gives, if somebody else says so: JSON, where there is to be any.
+    pub(crate) fn is_sound(&self) -> bool {
+        let is_json = |body: &String| serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
+        match self.status {
+            Status::Ok | Status::BadRequest => self.body.as_ref().is_some_and(is_json),
+            Status::NoContent => self.body.is_none(),
+            Status::Unavailable => false,
+        }
     }
 
     fn new(status: Status, body: Option<String>) -> Response {

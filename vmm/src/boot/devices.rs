@@ -1,7 +1,6 @@
 //! From the configuration of devices to devices, with everything of the host's opened.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,8 +12,9 @@ use crate::devices::virtio::fs::{Budget, Directory, Fs};
 use crate::devices::virtio::net::{Net, Tap};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::throttle::Throttle;
-use crate::devices::virtio::vsock::Vsock;
+use crate::devices::virtio::vsock::{Peers, Vsock};
 use crate::error::{Error, Result};
+use crate::keeper::Door;
 use crate::socket_file::SocketFile;
 
 /// The virtio devices.
@@ -37,8 +37,8 @@ pub(crate) type Drives = Vec<(Id, Arc<Shared<Block>>)>;
 pub(crate) type Interfaces = Vec<(Id, Arc<Shared<Net>>)>;
 
 impl Devices {
-    /// `jailed`: the programs that listen for the guest are looked for in the working directory, not by vsock's path.
-    pub(crate) fn of(config: &Config, jailed: bool) -> Result<Devices> {
+    /// The programs that listen for the guest are reached by `door`, or without one by vsock's path.
+    pub(crate) fn of(config: &Config, door: Option<Door>) -> Result<Devices> {
         let mut devices: Vec<Arc<Shared>> = Vec::new();
         let (mut sockets, mut drives, mut interfaces) = (Vec::new(), Vec::new(), Vec::new());
         for drive in &config.drives {
@@ -57,10 +57,7 @@ impl Devices {
         }
         if let Some(vsock) = &config.vsock {
             let path = &vsock.uds_path;
-            let peers = match path.file_name() {
-                Some(name) if jailed => Path::new(name),
-                _ => path,
-            };
+            let peers = door.map_or_else(|| Peers::At(path.clone()), Peers::Beyond);
             let (device, socket) =
                 Vsock::new(vsock.guest_cid, path, peers).map_err(|source| Error::Vsock {
                     path: path.clone(),

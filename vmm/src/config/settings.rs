@@ -80,7 +80,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with the name of the field that does not fit, and [`Error::Unsupported`] with one this monitor does not have.
+    /// [`Error::Invalid`] with the name of the field that does not fit.
     pub fn change(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
         let mut new = self.clone();
         change(&mut new);
@@ -171,8 +171,9 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when there is nothing to boot.
+    /// [`Error::Invalid`] when there is nothing to boot, and [`Error::Unsupported`] for what this monitor does not do.
     pub fn complete(&self) -> Result<Config> {
+        self.absent()?;
         let Some(boot) = &self.boot_source else {
             return Err(Error::Invalid {
                 field: "boot-source",
@@ -254,8 +255,7 @@ impl Settings {
         let memory_mib = self.machine_config.mem_size_mib;
         self.balloon
             .iter()
-            .try_for_each(|balloon| balloon.check(memory_mib))?;
-        self.absent()
+            .try_for_each(|balloon| balloon.check(memory_mib))
     }
 
     /// What is not there yet is refused by name, never left out in silence.

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 use std::time::Instant;
 
+use super::files::Inside;
 use super::{Controller, Refusal, Running, Status};
 use crate::api::{Action, Response};
 use crate::config::{BalloonChange, DriveChange, Id, NetworkInterfaceChange};
@@ -12,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::snapshot::{self, Standing};
 
 impl Controller {
-    /// Does something to the running machine.
-    pub(super) fn act(&mut self, action: Action) -> Result<Response, Refusal> {
+    /// Does something to the running machine, with the files it takes.
+    pub(super) fn act(&mut self, action: Action, mut files: Inside) -> Result<Response, Refusal> {
         // There is one: the status says so.
         let Some(running) = &self.running else {
             return Err(Refusal::Early);
@@ -35,11 +36,8 @@ impl Controller {
             }
             Action::SendCtrlAltDel => running.ctrl_alt_del()?,
             Action::FlushMetrics => self.writer.flush()?,
-            Action::ChangeDrive(change) if self.jail.is_some() && change.path_on_host.is_some() => {
-                return Err(Refusal::jailed("another file for a drive"));
-            }
             Action::ChangeDrive(change) => {
-                running.change_drive(&change)?;
+                running.change_drive(&change, &mut files)?;
                 self.settings.changed_drive(change);
             }
             Action::ChangeNetworkInterface(change) => {
@@ -68,10 +66,7 @@ impl Controller {
                     None => Err(Refusal::NoStatistics),
                 };
             }
-            Action::CreateSnapshot(_) if self.jail.is_some() => {
-                return Err(Refusal::jailed("files for a snapshot"));
-            }
-            Action::CreateSnapshot(files) => {
+            Action::CreateSnapshot(ask) => {
                 if self.status != Status::Paused {
                     return Err(Refusal::Runs);
                 }
@@ -84,7 +79,8 @@ impl Controller {
                     keyboard: &running.keyboard,
                 };
                 let begin = Instant::now();
-                snapshot::save(&machine, &files)?;
+                let (memory, state) = (files.next()?, files.next()?);
+                snapshot::save(&machine, &ask, [&memory, &state])?;
                 self.metrics.latencies_us.full_create_snapshot.since(begin);
             }
         }
@@ -101,12 +97,12 @@ fn called<'a, D>(devices: &'a [(Id, D)], kind: &'static str, id: &Id) -> Result<
 }
 
 impl Running {
-    fn change_drive(&self, change: &DriveChange) -> Result<(), Refusal> {
+    fn change_drive(&self, change: &DriveChange, files: &mut Inside) -> Result<(), Refusal> {
         let id = &change.drive_id;
         let disk = called(&self.drives, "drive", id)?;
         disk.change(|disk| {
             if let Some(path) = &change.path_on_host {
-                disk.change_file(path).map_err(|source| Error::Drive {
+                disk.change_file(files.next()?).map_err(|source| Error::Drive {
                     id: id.to_string(),
                     path: path.clone(),
                     source,

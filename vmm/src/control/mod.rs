@@ -7,16 +7,19 @@
 //!        └────────────────── snapshot/load ───────────┘
 //! ```
 //!
-//! [`Status::allows`] says what can be asked for when; `settings.rs` does it before the start, `action.rs` after.
+//! [`Status::allows`] says what can be asked for when; `settings.rs` does it before the start, `action.rs` after. Without a jail all of
+//! it happens in one process; with one, `keeper/` has a controller for what comes before the start, and the machine's process for
+//! the rest.
 
 mod action;
+pub(crate) mod files;
 mod settings;
 mod status;
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use serde::Serialize;
 use vmm_sys_util::eventfd::EventFd;
@@ -25,7 +28,7 @@ pub use status::{Refusal, Status};
 
 use crate::api::{Command, Question, Request, Response};
 use crate::boot::{self, Drives, Interfaces, Machine};
-use crate::config::{Settings, SnapshotLoad};
+use crate::config::{Config, Settings};
 use crate::devices::keyboard::Keyboard;
 use crate::devices::serial::SerialPort;
 use crate::devices::virtio::balloon::Balloon;
@@ -33,15 +36,17 @@ use crate::devices::virtio::endpoint::{self, Endpoint};
 use crate::devices::virtio::slots::Slots;
 use crate::error::{Error, Result};
 use crate::exit::Exit;
-use crate::jail::Jail;
+use crate::jail::{Beside, Jail};
+use crate::keeper::Door;
 use crate::logger;
 use crate::metrics::{self, Metrics};
 use crate::processors::{Processors, Shared};
 use crate::seccomp::Seccomp;
 use crate::shares::Shares;
-use crate::snapshot;
+use crate::snapshot::Loaded;
 use crate::socket_file::SocketFile;
 use crate::vm::Vm;
+use files::{Inside, Outside};
 
 /// Obeys the API.
 pub struct Controller {
@@ -79,6 +84,57 @@ pub(crate) struct Attached {
     pub(crate) serial: Arc<Mutex<SerialPort>>,
     pub(crate) endpoints: Vec<Endpoint>,
 }
+
+/// How a machine is to begin.
+pub(crate) enum Plan {
+    /// As configured.
+    Boot(Box<Config>),
+    /// From a snapshot.
+    Load(Box<Loaded>),
+}
+
+impl Plan {
+    /// What is open for it.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        match self {
+            Plan::Boot(_) => None,
+            Plan::Load(loaded) => Some(loaded.memory().as_raw_fd()),
+        }
+    }
+
+    /// A snapshot's settings.
+    pub(crate) fn settings(&self) -> Option<Settings> {
+        match self {
+            Plan::Boot(_) => None,
+            Plan::Load(loaded) => Some(loaded.settings.clone()),
+        }
+    }
+
+    /// Where it is going to listen for vsock.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        let vsock = match self {
+            Plan::Boot(config) => &config.vsock,
+            Plan::Load(loaded) => &loaded.settings.vsock,
+        };
+        vsock.as_ref().map(|vsock| vsock.uds_path.as_path())
+    }
+}
+
+/// How a request is fulfilled in this process.
+enum Means<'a> {
+    /// With the host's files, and the machine here.
+    All,
+    /// With files that came along.
+    Files(Inside),
+    /// By somebody who makes the machine elsewhere.
+    Starter(&'a mut Starter<'a>),
+}
+
+/// What a process does when its machine is built.
+pub(crate) type Built<'a> = &'a mut dyn FnMut() -> Result<()>;
+
+/// Makes a machine, or says why not.
+pub(crate) type Starter<'a> = dyn FnMut(&mut Controller, Plan) -> Result<()> + 'a;
 
 /// What `GET /` tells.
 #[derive(Serialize)]
@@ -132,8 +188,22 @@ impl Controller {
     /// Does what a request asks for, and says how it went. Blocks as long as that takes: starting a machine reads its
     /// kernel.
     pub fn handle(&mut self, request: &Request) -> Response {
+        self.answer(request, Means::All)
+    }
+
+    /// As [`Controller::handle`], for a process that can open nothing.
+    pub(crate) fn handle_with(&mut self, request: &Request, files: Inside) -> Response {
+        self.answer(request, Means::Files(files))
+    }
+
+    /// As [`Controller::handle`], for a process that is none of a machine's.
+    pub(crate) fn handle_beside<'a>(&mut self, request: &Request, starter: &'a mut Starter<'a>) -> Response {
+        self.answer(request, Means::Starter(starter))
+    }
+
+    fn answer(&mut self, request: &Request, means: Means<'_>) -> Response {
         log::info!("the API received {}", described(request));
-        let response = self.obey(request).unwrap_or_else(|refusal| {
+        let response = self.obey(request, means).unwrap_or_else(|refusal| {
             let text = refusal.to_string();
             log::error!("it was refused: {text:?}");
             Response::fault(&text)
@@ -143,7 +213,7 @@ impl Controller {
         response
     }
 
-    fn obey(&mut self, request: &Request) -> Result<Response, Refusal> {
+    fn obey(&mut self, request: &Request, means: Means<'_>) -> Result<Response, Refusal> {
         let command = Command::of(request)?;
         self.status.allows(&command)?;
         let deprecated = command.is_deprecated();
@@ -158,14 +228,27 @@ impl Controller {
                 Response::done()
             }
             Command::Start => {
-                self.start()?;
+                let plan = self.plan()?;
+                self.make(plan, means)?;
                 Response::done()
             }
             Command::LoadSnapshot(load) => {
-                self.load(&load)?;
+                if self.settings.of_machine() != Settings::default() {
+                    return Err(Refusal::Configured);
+                }
+                let plan = Plan::Load(Box::new(Loaded::read(load)?));
+                self.make(plan, means)?;
                 Response::done()
             }
-            Command::Act(action) => self.act(action)?,
+            Command::Act(action) => match means {
+                Means::Files(files) => self.act(action, files)?,
+                Means::All | Means::Starter(_) => {
+                    let outside = Outside::open(&action, &self.settings)?;
+                    let response = self.act(action, Inside::copied(&outside)?)?;
+                    outside.finish()?;
+                    response
+                }
+            },
         };
         Ok(response.deprecated(deprecated))
     }
@@ -190,12 +273,12 @@ impl Controller {
         })
     }
 
-    /// Starts what a configuration file describes.
+    /// Takes what a configuration file describes.
     ///
     /// # Errors
     ///
-    /// Those of [`Settings::read`] and of starting it.
-    pub fn start_from(&mut self, path: &Path) -> Result<()> {
+    /// Those of [`Settings::read`], and of opening log and metrics.
+    pub fn configure(&mut self, path: &Path) -> Result<()> {
         let settings = Settings::read(path)?;
         if let Some(change) = &settings.logger {
             logger::update(change)?;
@@ -204,44 +287,72 @@ impl Controller {
             self.writer.open(metrics)?;
         }
         self.settings = settings;
-        self.start()
-    }
-
-    /// Builds the machine and lets it run. One that cannot be built leaves the configuration as it is, to be put right.
-    fn start(&mut self) -> Result<()> {
-        let config = self.settings.complete()?;
-        let running = self.attach(boot::boot(&config, self.jail.is_some(), Box::new(io::stdout()))?)?;
-        running.processors.resume();
-        self.status = Status::Running;
-        log::info!("the microVM runs");
         Ok(())
     }
 
-    /// Goes on from a snapshot. What fails leaves a microVM that is not started.
-    fn load(&mut self, load: &SnapshotLoad) -> Result<(), Refusal> {
-        if self.settings.of_machine() != Settings::default() {
-            return Err(Refusal::Configured);
+    /// Starts the machine in this process.
+    ///
+    /// # Errors
+    ///
+    /// Any of building it.
+    pub fn start(&mut self) -> Result<()> {
+        let plan = self.plan()?;
+        self.begin(plan, None, &mut || Ok(()))
+    }
+
+    /// A machine as it is configured.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Settings::complete`].
+    pub(crate) fn plan(&self) -> Result<Plan> {
+        Ok(Plan::Boot(Box::new(self.settings.complete()?)))
+    }
+
+    fn make(&mut self, plan: Plan, means: Means<'_>) -> Result<()> {
+        match means {
+            Means::Starter(start) => start(self, plan),
+            Means::All | Means::Files(_) => self.begin(plan, None, &mut || Ok(())),
         }
-        let begin = Instant::now();
-        let (machine, mut settings) = snapshot::restore(load, self.jail.is_some(), Box::new(io::stdout()))?;
-        let running = self.attach(machine)?;
-        if load.resume_vm {
-            running.processors.resume();
+    }
+
+    /// Builds the machine and lets it run, or stand when a snapshot's is to. One that cannot be built leaves the configuration as it
+    /// is, to be put right. In a jail, connections to who listens for the guest come by `door`. `built` is called between: what follows
+    /// confines the process.
+    ///
+    /// # Errors
+    ///
+    /// Any of building it, or of confining the process.
+    pub(crate) fn begin(&mut self, plan: Plan, door: Option<Door>, built: Built<'_>) -> Result<()> {
+        let beside = self.jail.as_ref().map(Jail::begin).transpose()?;
+        let console = Box::new(io::stdout());
+        match plan {
+            Plan::Boot(config) => {
+                let machine = boot::boot(&config, door, console)?;
+                built()?;
+                self.attach(machine, beside)?.processors.resume();
+                self.status = Status::Running;
+                log::info!("the microVM runs");
+            }
+            Plan::Load(loaded) => {
+                let (begin, resumes) = (loaded.begin, loaded.resumes());
+                let (machine, settings) = loaded.build(door, console)?;
+                built()?;
+                let running = self.attach(machine, beside)?;
+                if resumes {
+                    running.processors.resume();
+                }
+                self.status = if resumes { Status::Running } else { Status::Paused };
+                self.adopt(settings);
+                self.metrics.latencies_us.load_snapshot.since(begin);
+                log::info!("the microVM goes on from a snapshot");
+            }
         }
-        settings.take_process(&self.settings);
-        self.settings = settings;
-        self.status = if load.resume_vm {
-            Status::Running
-        } else {
-            Status::Paused
-        };
-        self.metrics.latencies_us.load_snapshot.since(begin);
-        log::info!("the microVM goes on from a snapshot");
         Ok(())
     }
 
     /// Takes a machine that was built, and confines all threads. Its processors stand.
-    fn attach(&mut self, machine: Machine) -> Result<&Running> {
+    fn attach(&mut self, machine: Machine, beside: Option<Beside>) -> Result<&Running> {
         let Machine {
             vcpus,
             ports,
@@ -257,22 +368,24 @@ impl Controller {
             keyboard,
             vm,
         } = machine;
-        let filters = self.seccomp.filters();
+        let filters = self.seccomp.filters(self.jail.is_some());
         let shared = Shared {
             ports,
             mmio,
             metrics: self.metrics.clone(),
             _vm: vm.clone(),
         };
-        if let Some(jail) = self.jail {
-            // The only socket of a machine is vsock's.
-            jail.leave_host(sockets.first().map(|socket| directory_of(socket.path())))?;
+        let mut sockets = sockets;
+        if let (Some(jail), Some(beside)) = (&self.jail, beside) {
+            jail.leave_host(beside)?;
+            // Their paths mean something else from here on; who is outside removes them.
+            sockets.drain(..).for_each(SocketFile::leave);
         }
         let shares = Shares::start(shares, self.seccomp, self.jail.is_some())?;
-        if let Some(jail) = self.jail {
+        if let Some(jail) = &self.jail {
             jail.become_nobody()?;
         }
-        let processors = Processors::start(vcpus, shared, &self.ending, filters)?;
+        let processors = Processors::start(vcpus, shared, &self.ending, filters, self.jail.is_some())?;
         self.attached = Some(Attached {
             serial: serial.clone(),
             endpoints,
@@ -295,6 +408,41 @@ impl Controller {
     #[must_use]
     pub fn status(&self) -> Status {
         self.status
+    }
+
+    /// Counts a request that another process answers.
+    pub(crate) fn has_fulfilled(&self, request: &Request) {
+        self.metrics.request(&request.method, &request.path, false);
+    }
+
+    /// The controller, to go on in another process; what stays is of no use.
+    pub(crate) fn moved_out(&mut self) -> Result<Controller> {
+        let other = Controller::new(String::new(), self.metrics.clone(), self.seccomp, None)?;
+        Ok(std::mem::replace(self, other))
+    }
+
+    /// What is open for it in a process that has no machine yet.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.writer
+            .descriptor()
+            .into_iter()
+            .chain([self.ending.as_raw_fd()])
+    }
+
+    /// The jail of the machine's process.
+    pub(crate) fn jail(&self) -> Option<&Jail> {
+        self.jail.as_ref()
+    }
+
+    /// The configuration so far; of a machine, once it has begun here.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes the configuration of a snapshot's machine.
+    pub(crate) fn adopt(&mut self, mut settings: Settings) {
+        settings.take_process(&self.settings);
+        self.settings = settings;
     }
 
     /// What a machine needs of the event loop that was started since the last time.
@@ -327,14 +475,6 @@ impl Controller {
     }
 }
 
-/// Where a path's last name is looked for.
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(directory) if directory != Path::new("") => directory,
-        _ => Path::new("."),
-    }
-}
-
 /// A request for the log, in one line. Processor templates are long, and there only for those who look for a fault.
 fn described(request: &Request) -> String {
     let Request { method, path, body } = request;
@@ -358,7 +498,9 @@ mod tests {
             path: path.into(),
             body: body.into(),
         };
-        controller.obey(&request).map_err(|refusal| refusal.to_string())
+        controller
+            .obey(&request, Means::All)
+            .map_err(|refusal| refusal.to_string())
     }
 
     fn controller() -> Controller {

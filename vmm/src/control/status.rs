@@ -57,14 +57,6 @@ pub enum Refusal {
     Failed(#[from] Error),
 }
 
-impl Refusal {
-    /// Something that opens a file of the host's after the start.
-    pub(super) fn jailed(what: &'static str) -> Refusal {
-        let why = "the host's files are out of reach in the jail, where this process is by --jail";
-        Refusal::Failed(Error::Unsupported { what, why })
-    }
-}
-
 impl Status {
     /// Whether a command can be obeyed now.
     ///

@@ -3,6 +3,5 @@
 pub(crate) mod keyboard;
 pub(crate) mod pit;
 pub(crate) mod power;
-pub(crate) mod pvpanic;
 pub(crate) mod serial;
 pub(crate) mod virtio;

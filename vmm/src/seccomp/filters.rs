@@ -173,10 +173,14 @@ const ALL: &[Allowed] = &[
     Allowed(libc::SYS_rt_sigprocmask, &[]),
     // After SIGSTOP and SIGCONT.
     Allowed(libc::SYS_restart_syscall, &[]),
-    // What the standard library's handler of stack overflows does with a fault that is none: let it end the process.
+    // What the standard library's handler of stack overflows does with a fault that is none, and the C library with an abort that
+    // the first process of a namespace does not hear: let it end the process.
     Allowed(
         libc::SYS_rt_sigaction,
-        &[OneOf(0, &[bits(libc::SIGSEGV), bits(libc::SIGBUS)])],
+        &[OneOf(
+            0,
+            &[bits(libc::SIGSEGV), bits(libc::SIGBUS), bits(libc::SIGABRT)],
+        )],
     ),
     Allowed(libc::SYS_sigaltstack, &[]),
     // A panic's end.
@@ -200,71 +204,81 @@ pub(super) const PROCESSOR: &[&[Allowed]] = &[
     ],
 ];
 
-/// The thread of the event loop, with the API and the devices.
+/// The thread of the event loop, with the devices.
+const LOOP: &[Allowed] = &[
+    // The loop is made after a machine that a configuration file describes.
+    Allowed(libc::SYS_epoll_create1, &[]),
+    Allowed(libc::SYS_timerfd_create, &[]),
+    Allowed(libc::SYS_epoll_ctl, &[]),
+    Allowed(libc::SYS_epoll_wait, &[]),
+    Allowed(libc::SYS_epoll_pwait, &[]),
+    Allowed(libc::SYS_ppoll, &[]),
+    Allowed(libc::SYS_timerfd_settime, &[]),
+    Allowed(libc::SYS_read, &[]),
+    // The console's input is kept.
+    Allowed(libc::SYS_fcntl, &[OneOf(1, &[bits(libc::F_DUPFD_CLOEXEC)])]),
+    Allowed(
+        libc::SYS_ioctl,
+        &[OneOf(
+            1,
+            &[
+                // A terminal that passes every key on.
+                request(libc::TCGETS),
+                request(libc::TCSETS),
+                request(libc::TCGETS2),
+                request(libc::TCSETS2),
+                // A client that is not waited for.
+                request(libc::FIONBIO),
+            ],
+        )],
+    ),
+    // Processors that are to stand.
+    Allowed(libc::SYS_tgkill, &[ThisProcess(0), OneOf(2, &[KICK])]),
+    // Frames, sectors, random numbers.
+    Allowed(libc::SYS_readv, &[]),
+    Allowed(libc::SYS_preadv, &[]),
+    Allowed(libc::SYS_pwritev, &[]),
+    Allowed(libc::SYS_fdatasync, &[]),
+    Allowed(
+        libc::SYS_fallocate,
+        &[OneOf(
+            1,
+            &[
+                bits(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
+                bits(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE),
+            ],
+        )],
+    ),
+    Allowed(libc::SYS_getrandom, &[]),
+    // Another file for a disk: what it is.
+    Allowed(libc::SYS_lseek, &[]),
+    Allowed(libc::SYS_statx, &[]),
+    // A snapshot's files.
+    Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_MACHINE)]),
+    Allowed(libc::SYS_ftruncate, &[]),
+    Allowed(libc::SYS_pwrite64, &[]),
+    Allowed(libc::SYS_fsync, &[]),
+    // The guest's memory, at the end. What could be made the guest's is this process's own.
+    Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_SET_USER_MEMORY_REGION])]),
+    // Clients of vsock, and of the API when it is served here. What this process listens on it does already.
+    Allowed(libc::SYS_accept4, &[]),
+    Allowed(libc::SYS_recvfrom, &[]),
+    Allowed(libc::SYS_sendto, &[]),
+    Allowed(libc::SYS_shutdown, &[]),
+];
+
+/// The event loop of a jail. Who is outside hands it files.
+pub(super) const JAILED_LOOP: &[&[Allowed]] = &[ALL, LOOP, &[Allowed(libc::SYS_recvmsg, &[])]];
+
+/// The event loop of a process that also serves the API.
 pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
     ALL,
+    LOOP,
     &[
-        // The loop is made after a machine that a configuration file describes.
-        Allowed(libc::SYS_epoll_create1, &[]),
-        Allowed(libc::SYS_timerfd_create, &[]),
-        Allowed(libc::SYS_epoll_ctl, &[]),
-        Allowed(libc::SYS_epoll_wait, &[]),
-        Allowed(libc::SYS_epoll_pwait, &[]),
-        Allowed(libc::SYS_ppoll, &[]),
-        Allowed(libc::SYS_timerfd_settime, &[]),
-        Allowed(libc::SYS_read, &[]),
-        // The console's input is kept.
-        Allowed(libc::SYS_fcntl, &[OneOf(1, &[bits(libc::F_DUPFD_CLOEXEC)])]),
-        Allowed(
-            libc::SYS_ioctl,
-            &[OneOf(
-                1,
-                &[
-                    // A terminal that passes every key on.
-                    request(libc::TCGETS),
-                    request(libc::TCSETS),
-                    request(libc::TCGETS2),
-                    request(libc::TCSETS2),
-                    // A client that is not waited for.
-                    request(libc::FIONBIO),
-                ],
-            )],
-        ),
-        // Processors that are to stand.
-        Allowed(libc::SYS_tgkill, &[ThisProcess(0), OneOf(2, &[KICK])]),
-        // Frames, sectors, random numbers.
-        Allowed(libc::SYS_readv, &[]),
-        Allowed(libc::SYS_preadv, &[]),
-        Allowed(libc::SYS_pwritev, &[]),
-        Allowed(libc::SYS_fdatasync, &[]),
-        Allowed(
-            libc::SYS_fallocate,
-            &[OneOf(
-                1,
-                &[
-                    bits(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
-                    bits(libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE),
-                ],
-            )],
-        ),
-        Allowed(libc::SYS_getrandom, &[]),
         // Another file for a disk, /dev/null. The first is what old C libraries and rustix still use.
         Allowed(libc::SYS_open, &[makes_no_file(1)]),
         Allowed(libc::SYS_openat, &[makes_no_file(2)]),
-        Allowed(libc::SYS_lseek, &[]),
-        Allowed(libc::SYS_statx, &[]),
-        // The names of our sockets and the guest's memory, at the end. What could be made the guest's is this process's own.
-        Allowed(libc::SYS_unlink, &[]),
-        Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_SET_USER_MEMORY_REGION])]),
-        // A snapshot: new files, which take the names of old ones.
-        Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_MACHINE)]),
-        Allowed(libc::SYS_openat, &[NEW_FILE]),
-        Allowed(libc::SYS_ftruncate, &[]),
-        Allowed(libc::SYS_pwrite64, &[]),
-        Allowed(libc::SYS_fsync, &[]),
-        Allowed(libc::SYS_rename, &[]),
-        // Clients of the API, and of vsock. What this process listens on it does already.
-        Allowed(libc::SYS_accept4, &[]),
+        // Who listens for the guest.
         Allowed(
             libc::SYS_socket,
             &[
@@ -277,9 +291,11 @@ pub(super) const EVENT_LOOP: &[&[Allowed]] = &[
             ],
         ),
         Allowed(libc::SYS_connect, &[]),
-        Allowed(libc::SYS_recvfrom, &[]),
-        Allowed(libc::SYS_sendto, &[]),
-        Allowed(libc::SYS_shutdown, &[]),
+        // The names of our sockets, at the end.
+        Allowed(libc::SYS_unlink, &[]),
+        // A snapshot: new files, which take the names of old ones.
+        Allowed(libc::SYS_openat, &[NEW_FILE]),
+        Allowed(libc::SYS_rename, &[]),
     ],
 ];
 
@@ -338,7 +354,7 @@ mod tests {
     /// An entry without conditions makes the conditions of another of the same call pointless, whatever the order.
     #[test]
     fn no_entry_undoes_another() {
-        for tables in [PROCESSOR, EVENT_LOOP, SHARE] {
+        for tables in [PROCESSOR, EVENT_LOOP, JAILED_LOOP, SHARE] {
             let entries: Vec<&Allowed> = tables.iter().copied().flatten().collect();
             for Allowed(number, conditions) in &entries {
                 let same = entries.iter().filter(|other| other.0 == *number).count();

@@ -49,11 +49,16 @@ impl Seccomp {
             .map_err(|e| failed("handle the signal of forbidden system calls")(e.into()))
     }
 
-    /// Filters for the threads every machine has.
-    pub(crate) fn filters(self) -> Filters {
+    /// Filters for the threads every machine has; `jailed`, the event loop opens no files, for it gets them opened.
+    pub(crate) fn filters(self, jailed: bool) -> Filters {
+        let event_loop = if jailed {
+            filters::JAILED_LOOP
+        } else {
+            filters::EVENT_LOOP
+        };
         Filters {
             processor: self.filter(filters::PROCESSOR),
-            event_loop: self.filter(filters::EVENT_LOOP),
+            event_loop: self.filter(event_loop),
         }
     }
 

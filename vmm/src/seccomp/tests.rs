@@ -6,9 +6,10 @@ use std::os::fd::AsRawFd;
 use super::*;
 
 type Of = fn(Seccomp) -> Filter;
-const LOOP: Of = |seccomp| seccomp.filters().event_loop;
+const LOOP: Of = |seccomp| seccomp.filters(false).event_loop;
+const JAILED: Of = |seccomp| seccomp.filters(true).event_loop;
 const SHARE: Of = Seccomp::share;
-const PROCESSOR: Of = |seccomp| seccomp.filters().processor;
+const PROCESSOR: Of = |seccomp| seccomp.filters(false).processor;
 
 /// What a child ends with that could make its call, whatever came of it.
 const MADE: c_int = 7;
@@ -53,7 +54,7 @@ fn allowed(of: Of, number: c_long, arguments: [c_long; 4]) {
 
 #[test]
 fn no_thread_executes_looks_into_others_or_becomes_more() {
-    for of in [LOOP, PROCESSOR, SHARE] {
+    for of in [LOOP, JAILED, PROCESSOR, SHARE] {
         for number in [
             libc::SYS_execve,
             libc::SYS_execveat,
@@ -129,6 +130,24 @@ fn the_event_loop_opens_files_and_makes_new_ones_alone() {
     );
     allowed(LOOP, libc::SYS_fallocate, [-1, 3, 0, 0]);
     forbidden(LOOP, libc::SYS_fallocate, [-1, 0, 0, 0]);
+}
+
+#[test]
+fn in_a_jail_the_event_loop_gets_files_and_sockets_and_names_none() {
+    allowed(JAILED, libc::SYS_recvmsg, [-1, 0, 0, 0]);
+    allowed(JAILED, libc::SYS_pwrite64, [-1, 0, 0, 0]);
+    for number in [
+        libc::SYS_open,
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_unlink,
+        libc::SYS_rename,
+        libc::SYS_sendmsg,
+        libc::SYS_socket,
+        libc::SYS_connect,
+    ] {
+        forbidden(JAILED, number, [-1, 0, 0, 0]);
+    }
 }
 
 #[test]
@@ -225,7 +244,7 @@ fn a_processor_runs_and_does_little_else() {
 #[test]
 fn without_filters_nothing_is_forbidden() {
     fn off(_: Seccomp) -> Filter {
-        Seccomp::Off.filters().processor
+        Seccomp::Off.filters(false).processor
     }
     allowed(off, libc::SYS_read, [-1, 0, 0, 0]);
 }

@@ -7,21 +7,19 @@ use std::path::Path;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::Error;
-use super::new_file::NewFile;
 
 const PAGE: usize = 4096;
 /// Looked at together.
 const CHUNK: usize = 64 << 10;
 
-/// Writes memory that nobody changes meanwhile. Blocks until it is durable.
+/// Writes memory that nobody changes meanwhile to an empty file. Blocks until it is durable.
 ///
 /// # Errors
 ///
 /// [`Error::Io`].
-pub(super) fn write(path: &Path, memory: &GuestMemoryMmap) -> Result<(), Error> {
-    let new = NewFile::beside(path)?;
+pub(super) fn write(file: &File, memory: &GuestMemoryMmap) -> Result<(), Error> {
     let length = memory.iter().map(GuestMemoryRegion::len).sum();
-    new.file().set_len(length).map_err(Error::io("enlarge"))?;
+    file.set_len(length).map_err(Error::io("enlarge"))?;
     let mut chunk = vec![0; CHUNK];
     let mut begin = 0;
     for region in memory.iter() {
@@ -32,12 +30,12 @@ pub(super) fn write(path: &Path, memory: &GuestMemoryMmap) -> Result<(), Error> 
                 .get_slice(MemoryRegionAddress(at), length)
                 .expect("a part of the region");
             slice.copy_to(&mut chunk[..length]);
-            write_pages(new.file(), &chunk[..length], begin + at).map_err(Error::io("write"))?;
+            write_pages(file, &chunk[..length], begin + at).map_err(Error::io("write"))?;
             at += length as u64;
         }
         begin += region.len();
     }
-    new.finish()
+    file.sync_all().map_err(Error::io("sync"))
 }
 
 /// Writes those that are not zeroes, in as few calls as they allow.

@@ -17,6 +17,7 @@ mod state_file;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,7 +25,8 @@ use serde::{Deserialize, Serialize};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 
 pub use error::Error;
-pub(crate) use restore::restore;
+pub(crate) use new_file::NewFile;
+pub(crate) use restore::Loaded;
 pub use state_file::{STATE_MAX, VERSION};
 
 use crate::arch::x86_64::chips::Chips;
@@ -74,26 +76,29 @@ pub(crate) struct Standing<'a> {
     pub(crate) keyboard: &'a Mutex<Keyboard>,
 }
 
-/// Writes both files. The machine is as before. Blocks for as long as the disk takes for all of the memory.
+/// Writes both files, which are empty, the memory's first; their names in `ask` are for errors alone. The machine is as before. Blocks
+/// for as long as the disk takes for all of the memory.
 ///
 /// # Errors
 ///
 /// [`Failure::Snapshot`], [`Failure::Kvm`], and [`Failure::Unsupported`] for what cannot be saved.
-pub(crate) fn save(machine: &Standing<'_>, files: &SnapshotCreate) -> Result<()> {
-    if files.snapshot_type == SnapshotType::Diff {
+pub(crate) fn save(machine: &Standing<'_>, ask: &SnapshotCreate, files: [&File; 2]) -> Result<()> {
+    if ask.snapshot_type == SnapshotType::Diff {
         return Err(Failure::Unsupported {
             what: "snapshot/create with snapshot_type Diff",
             why: "this monitor does not keep track of written pages",
         });
     }
-    let in_file = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Failure::Snapshot { path, source }
-    };
+    let [memory, into] = files;
     let state = machine.state()?;
-    // A state that is there has its memory.
-    memory_file::write(&files.mem_file_path, &machine.vm.memory).map_err(in_file(&files.mem_file_path))?;
-    state_file::write(&files.snapshot_path, &state).map_err(in_file(&files.snapshot_path))
+    memory_file::write(memory, &machine.vm.memory).map_err(in_file(&ask.mem_file_path))?;
+    state_file::write(into, &state).map_err(in_file(&ask.snapshot_path))
+}
+
+/// Names the file of a snapshot that something is wrong with.
+pub(crate) fn in_file(path: &Path) -> impl FnOnce(Error) -> Failure {
+    let path = path.to_owned();
+    move |source| Failure::Snapshot { path, source }
 }
 
 /// The version of a state file, whether this monitor reads it or not.
@@ -102,10 +107,7 @@ pub(crate) fn save(machine: &Standing<'_>, files: &SnapshotCreate) -> Result<()>
 ///
 /// [`Failure::Snapshot`] for a file that is none.
 pub fn version(path: &Path) -> Result<u32> {
-    state_file::version(path).map_err(|source| Failure::Snapshot {
-        path: path.into(),
-        source,
-    })
+    state_file::version(path).map_err(in_file(path))
 }
 
 impl Standing<'_> {

@@ -11,7 +11,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::Error;
 
 /// A file under a name of its own, until it is whole. Gone when it is dropped before.
-pub(super) struct NewFile {
+pub(crate) struct NewFile {
     file: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -23,7 +23,7 @@ impl NewFile {
     /// # Errors
     ///
     /// Those of `open(2)`; [`Error::NoFile`] when something else than a file has the name: it would be gone.
-    pub(super) fn beside(path: &Path) -> Result<NewFile, Error> {
+    pub(crate) fn beside(path: &Path) -> Result<NewFile, Error> {
         match std::fs::symlink_metadata(path) {
             Ok(there) if !there.is_file() => return Err(Error::NoFile),
             Ok(_) => {}
@@ -49,17 +49,16 @@ impl NewFile {
     }
 
     /// What is to be written to.
-    pub(super) fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Makes it durable and gives it its name; one that was there before goes on being whoever has it open.
+    /// Gives it its name, durably; one that was there before goes on being whoever has it open. Who wrote it has synced it.
     ///
     /// # Errors
     ///
-    /// Those of `fsync(2)` and `rename(2)`.
-    pub(super) fn finish(self) -> Result<(), Error> {
-        self.file.sync_all().map_err(Error::io("sync"))?;
+    /// Those of `rename(2)`, and of `fsync(2)` of the directory.
+    pub(crate) fn finish(self) -> Result<(), Error> {
         std::fs::rename(&self.temporary, &self.path).map_err(Error::io("rename"))?;
         let directory = match self.path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,

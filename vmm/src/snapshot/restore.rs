@@ -1,74 +1,120 @@
 //! The recipe of a machine that goes on: `boot.rs` for one that begins.
 
-use std::path::Path;
+use std::fs::File;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 
-use super::{Error, State, maker, memory_file, state_file};
+use super::{Error, State, in_file, maker, memory_file, state_file};
 use crate::arch::x86_64::{generation, layout, vm_clock};
 use crate::boot::{Devices, Machine};
-use crate::config::{MemoryBackendType, Settings, SnapshotLoad};
+use crate::config::{Config, MemoryBackendType, Settings, SnapshotLoad};
 use crate::devices::serial::Output;
 use crate::error::{Error as Failure, Result};
+use crate::keeper::Door;
 use crate::vm::Vm;
 use crate::{kvm, memory};
 
-/// Makes the machine of a snapshot, and the settings it has: those it was saved with, and what `load` says otherwise. The console's
-/// output goes to `console`. `jailed` is as in [`crate::boot::boot`].
-///
-/// # Errors
-///
-/// Any [`Failure`]; what was made goes with it.
-pub(crate) fn restore(load: &SnapshotLoad, jailed: bool, console: Output) -> Result<(Machine, Settings)> {
-    let backend = load.memory().map_err(|why| Failure::Invalid {
-        field: "snapshot/load",
-        why: why.into(),
-    })?;
-    supported(load, backend.backend_type)?;
-    let in_file = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Failure::Snapshot { path, source }
-    };
-    let state = state_file::read(&load.snapshot_path).map_err(in_file(&load.snapshot_path))?;
-    let saved = state.settings().map_err(in_file(&load.snapshot_path))?;
-    let mut settings = Settings::default();
-    settings.change(|new| *new = saved)?;
-    replace(&mut settings, load)?;
-    let config = settings.complete()?;
-    state
-        .fits(config.vcpus, config.memory_mib)
-        .map_err(in_file(&load.snapshot_path))?;
+/// A snapshot that was read and checked, and what it takes to go on from it.
+pub(crate) struct Loaded {
+    state: State,
+    /// Those the machine was saved with, and what the load says otherwise.
+    pub(crate) settings: Settings,
+    config: Config,
+    memory: File,
+    load: SnapshotLoad,
+    /// When it was asked for.
+    pub(crate) begin: Instant,
+}
 
-    let bytes = u64::from(config.memory_mib) * layout::MIB;
-    let path = &backend.backend_path;
-    let memory = memory_file::open(path, bytes).map_err(in_file(path))?;
-    let memory = memory::map_file(config.memory_mib, memory)?;
-    let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
-    let devices = Devices::of(&config, jailed)?;
-    let vm = Vm::new(Arc::new(kvm), memory)?;
-    let mut machine = Machine::assemble(vm, devices, console, &state.serial)?;
-    state
-        .restore_devices(&machine)
-        .map_err(in_file(&load.snapshot_path))?;
-    for (id, processor) in (0..).zip(&state.processors) {
-        let vcpu = machine.create_processor(id)?;
-        processor.restore(&machine.vm.fd, &vcpu)?;
-        machine.vcpus.push(vcpu);
+impl Loaded {
+    /// Reads the state and opens the memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Snapshot`] for files that are none, [`Failure::Unsupported`], [`Failure::Invalid`].
+    pub(crate) fn read(load: SnapshotLoad) -> Result<Loaded> {
+        let begin = Instant::now();
+        let backend = load.memory().map_err(|why| Failure::Invalid {
+            field: "snapshot/load",
+            why: why.into(),
+        })?;
+        supported(&load, backend.backend_type)?;
+        let state = state_file::read(&load.snapshot_path).map_err(in_file(&load.snapshot_path))?;
+        let saved = state.settings().map_err(in_file(&load.snapshot_path))?;
+        let mut settings = Settings::default();
+        settings.change(|new| *new = saved)?;
+        replace(&mut settings, &load)?;
+        let config = settings.complete()?;
+        state
+            .fits(config.vcpus, config.memory_mib)
+            .map_err(in_file(&load.snapshot_path))?;
+        let bytes = u64::from(config.memory_mib) * layout::MIB;
+        let path = &backend.backend_path;
+        let memory = memory_file::open(path, bytes).map_err(in_file(path))?;
+        Ok(Loaded {
+            state,
+            settings,
+            config,
+            memory,
+            load,
+            begin,
+        })
     }
-    state.chips.restore(&machine.vm, load.clock_realtime)?;
-    // What was on its way to the controllers when they were saved comes again, now that they are there.
-    machine.vm.pulse(layout::SERIAL_IRQ)?;
-    machine.keyboard().restore(&state.keyboard);
-    for slot in &machine.slots {
-        slot.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .interrupt_again();
+
+    /// Whether it is to run at once.
+    pub(crate) fn resumes(&self) -> bool {
+        self.load.resume_vm
     }
-    if let Some(vcpu) = machine.vcpus.first() {
-        vm_clock::set(&machine.vm.memory, vcpu)?;
+
+    /// What becomes its memory.
+    pub(crate) fn memory(&self) -> &File {
+        &self.memory
     }
-    generation::renew(&machine.vm.memory)?;
-    machine.vm.pulse(layout::GENERATION_IRQ)?;
-    Ok((machine, settings))
+
+    /// Makes the machine, and the settings it has. The console's output goes to `console`. `door` is as in
+    /// [`crate::boot::boot`].
+    ///
+    /// # Errors
+    ///
+    /// Any [`Failure`]; what was made goes with it.
+    pub(crate) fn build(self, door: Option<Door>, console: Output) -> Result<(Machine, Settings)> {
+        let Loaded {
+            state,
+            settings,
+            config,
+            memory,
+            load,
+            ..
+        } = self;
+        let memory = memory::map_file(config.memory_mib, memory)?;
+        let kvm = kvm::open(&config.cpu.kvm_capabilities)?;
+        let devices = Devices::of(&config, door)?;
+        let vm = Vm::new(Arc::new(kvm), memory)?;
+        let mut machine = Machine::assemble(vm, devices, console, &state.serial)?;
+        state
+            .restore_devices(&machine)
+            .map_err(in_file(&load.snapshot_path))?;
+        for (id, processor) in (0..).zip(&state.processors) {
+            let vcpu = machine.create_processor(id)?;
+            processor.restore(&machine.vm.fd, &vcpu)?;
+            machine.vcpus.push(vcpu);
+        }
+        state.chips.restore(&machine.vm, load.clock_realtime)?;
+        // What was on its way to the controllers when they were saved comes again, now that they are there.
+        machine.vm.pulse(layout::SERIAL_IRQ)?;
+        machine.keyboard().restore(&state.keyboard);
+        for slot in &machine.slots {
+            slot.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .interrupt_again();
+        }
+        if let Some(vcpu) = machine.vcpus.first() {
+            vm_clock::set(&machine.vm.memory, vcpu)?;
+        }
+        generation::renew(&machine.vm.memory)?;
+        machine.vm.pulse(layout::GENERATION_IRQ)?;
+        Ok((machine, settings))
+    }
 }
 
 /// What Firecracker's API can ask for and this monitor does not do.

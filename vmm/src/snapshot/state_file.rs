@@ -6,12 +6,12 @@
 //!
 //! Numbers are little-endian. postcard does not say what it holds: another order of the same fields is another version.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::new_file::NewFile;
 use super::{Error, State, memory_file};
 
 const MAGIC: &[u8; 8] = b"berth-vm";
@@ -22,16 +22,15 @@ pub const STATE_MAX: usize = 8 << 20;
 const CHECKSUM_LEN: usize = 32;
 const HEAD_LEN: usize = 8 + 4 + 8 + CHECKSUM_LEN;
 
-/// Writes a state. Blocks until it is durable.
+/// Writes a state to an empty file. Blocks until it is durable.
 ///
 /// # Errors
 ///
 /// [`Error::Io`]; [`Error::Large`] for what could not be read again.
-pub(super) fn write(path: &Path, state: &State) -> Result<(), Error> {
+pub(super) fn write(mut file: &File, state: &State) -> Result<(), Error> {
     let bytes = encode(state)?;
-    let new = NewFile::beside(path)?;
-    new.file().write_all(&bytes).map_err(Error::io("write"))?;
-    new.finish()
+    file.write_all(&bytes).map_err(Error::io("write"))?;
+    file.sync_all().map_err(Error::io("sync"))
 }
 
 /// Reads a state.

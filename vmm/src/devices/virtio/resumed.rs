@@ -15,7 +15,7 @@ use super::driver::{BUFFERS, Descriptor, Driver};
 use super::rng::Rng;
 use super::saved::{At, Kept, Running, Saved};
 use super::throttle::Throttle;
-use super::vsock::Vsock;
+use super::vsock::{Peers, Vsock};
 use crate::bus::Registers;
 use crate::config;
 
@@ -146,7 +146,7 @@ fn a_guest_hears_that_its_connections_are_gone() {
     let directory = tempfile::tempdir().unwrap();
     let device = |name: &str| {
         let path = directory.path().join(name);
-        Vsock::new(3, &path, &path).unwrap()
+        Vsock::new(3, &path, Peers::At(path.clone())).unwrap()
     };
     let (first, _file) = device("first");
     let mut driver = Driver::start(first);

@@ -7,9 +7,9 @@ use seccompiler::{
 };
 
 use super::*;
-use crate::seccomp::filters::{EVENT_LOOP, PROCESSOR, SHARE};
+use crate::seccomp::filters::{EVENT_LOOP, JAILED_LOOP, PROCESSOR, SHARE};
 
-const TABLES: [&[&[Allowed]]; 3] = [PROCESSOR, EVENT_LOOP, SHARE];
+const TABLES: [&[&[Allowed]]; 4] = [PROCESSOR, EVENT_LOOP, JAILED_LOOP, SHARE];
 
 /// What seccompiler makes of the tables: one rule for each way in which conditions can hold.
 fn reference(tables: &[&[Allowed]]) -> BpfProgram {

@@ -22,21 +22,38 @@ pub(crate) struct Disk {
     id: [u8; ID_LEN],
 }
 
+/// Opens what is to be a disk.
+///
+/// # Errors
+///
+/// Those of `open(2)`.
+pub(crate) fn open_file(path: &Path, read_only: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        // The kernel refuses what we might let through (CVE-2026-24834).
+        .write(!read_only)
+        // A FIFO would be waited for.
+        .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
+        .open(path)
+}
+
 impl Disk {
-    /// Opens the file. The guest finds `id`, cut to 20 bytes, as the disk's serial number; with `flushes` it may ask for
-    /// its writes to be made durable. What is no whole sector at the end of the file is not part of the disk.
+    /// As [`Disk::on`], with the file opened.
     ///
     /// # Errors
     ///
-    /// Those of opening; what is neither a regular file nor a block device, or empty.
+    /// Those of [`open_file`] and [`Disk::on`].
     pub(crate) fn open(path: &Path, id: &str, read_only: bool, flushes: bool) -> io::Result<Disk> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            // The kernel refuses what we might let through (CVE-2026-24834).
-            .write(!read_only)
-            // A FIFO would be waited for.
-            .custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK)
-            .open(path)?;
+        Disk::on(open_file(path, read_only)?, id, read_only, flushes)
+    }
+
+    /// A disk on a file of [`open_file`]'s. The guest finds `id`, cut to 20 bytes, as the disk's serial number; with `flushes` it
+    /// may ask for its writes to be made durable. What is no whole sector at the end of the file is not part of the disk.
+    ///
+    /// # Errors
+    ///
+    /// What is neither a regular file nor a block device, or empty.
+    fn on(mut file: File, id: &str, read_only: bool, flushes: bool) -> io::Result<Disk> {
         let kind = file.metadata()?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(io::Error::new(
@@ -67,9 +84,9 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// Those of [`Disk::open`].
-    pub(super) fn reopen(&self, path: &Path) -> io::Result<Disk> {
-        let disk = Disk::open(path, "", self.read_only, self.flushes)?;
+    /// Those of [`Disk::on`].
+    pub(super) fn moved_to(&self, file: File) -> io::Result<Disk> {
+        let disk = Disk::on(file, "", self.read_only, self.flushes)?;
         Ok(Disk { id: self.id, ..disk })
     }
 

@@ -8,14 +8,14 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::time::Instant;
 
 use virtio_bindings::virtio_blk as blk;
 use vm_memory::GuestMemoryMmap;
 
-pub(crate) use disk::Disk;
+pub(crate) use disk::{Disk, open_file};
 use request::Request;
 
 use super::chain::{Chain, Malformed};
@@ -57,9 +57,9 @@ impl Block {
     ///
     /// # Errors
     ///
-    /// Those of opening it; then the disk is as before.
-    pub(crate) fn change_file(&mut self, path: &Path) -> io::Result<()> {
-        self.disk = self.disk.reopen(path)?;
+    /// Those of [`Disk::on`]; then the disk is as before.
+    pub(crate) fn change_file(&mut self, file: File) -> io::Result<()> {
+        self.disk = self.disk.moved_to(file)?;
         self.config = config(&self.disk);
         Ok(())
     }

@@ -256,11 +256,12 @@ fn a_disk_changes_under_its_driver() {
     let capacity = |driver: &mut Driver| driver.get(reg::VIRTIO_MMIO_CONFIG);
     assert_eq!(capacity(&mut driver), 1);
 
-    shared
-        .change(|disk| disk.change_file(std::path::Path::new("/nowhere")))
-        .unwrap_err();
+    let none = tempfile::tempfile().unwrap();
+    shared.change(|disk| disk.change_file(none)).unwrap_err();
     assert_eq!((capacity(&mut driver), driver.interrupted()), (1, false));
-    shared.change(|disk| disk.change_file(new.path())).unwrap();
+    shared
+        .change(|disk| disk.change_file(new.reopen().unwrap()))
+        .unwrap();
     assert_eq!(capacity(&mut driver), 4);
     assert!(driver.interrupted(), "the driver is told");
     assert_eq!(

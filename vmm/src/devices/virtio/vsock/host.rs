@@ -11,8 +11,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::event::{Timespec, epoll};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use crate::keeper::{self, Door};
 use crate::socket_file::SocketFile;
 
 /// Programs that connected and have not said where to; the oldest goes when there are more.
@@ -57,12 +57,20 @@ pub(super) enum Greeted {
     Wants(UnixStream, u32),
 }
 
+/// The programs of the host's that listen for the guest.
+#[derive(Debug)]
+pub(crate) enum Peers {
+    /// On this path, `_` and the port.
+    At(PathBuf),
+    /// As the process outside of the jail knows.
+    Beyond(Door),
+}
+
 /// The listening socket, and everything of the host's that is watched for this device.
 #[derive(Debug)]
 pub(super) struct Host {
     listener: UnixListener,
-    /// What programs that listen for the guest have before `_` and the port.
-    peers: PathBuf,
+    peers: Peers,
     /// Watches all sockets, for one descriptor in the event loop.
     epoll: std::os::fd::OwnedFd,
     greetings: Vec<Greeting>,
@@ -81,12 +89,12 @@ impl Host {
     /// # Errors
     ///
     /// Those of `bind(2)`.
-    pub(super) fn listen(path: &Path, peers: &Path) -> io::Result<(Host, SocketFile)> {
+    pub(super) fn listen(path: &Path, peers: Peers) -> io::Result<(Host, SocketFile)> {
         let listener = UnixListener::bind(path)?;
         let file = SocketFile::of(path);
         let host = Host {
             listener,
-            peers: peers.into(),
+            peers,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             greetings: Vec::new(),
             next: STEP,
@@ -211,12 +219,10 @@ impl Host {
     ///
     /// When there is none, or it is too busy to take one more now.
     pub(super) fn connect(&self, port: u32) -> io::Result<UnixStream> {
-        let mut path = self.peers.clone().into_os_string();
-        path.push(format!("_{port}"));
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        connect(&socket, &SocketAddrUnix::new(Path::new(&path))?)?;
-        Ok(socket.into())
+        match &self.peers {
+            Peers::At(path) => keeper::connect(path, port),
+            Peers::Beyond(door) => door.connect(port),
+        }
     }
 }
 

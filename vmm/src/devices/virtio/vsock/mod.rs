@@ -24,6 +24,7 @@ use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
 use connection::{Connection, Next};
+pub(crate) use host::Peers;
 use host::{Event, Greeted, Host};
 use packet::{DATA_MAX, HEADER_LEN, Header, Operation, STREAM};
 
@@ -83,12 +84,13 @@ pub(crate) struct Vsock {
 }
 
 impl Vsock {
-    /// Listens on `path` as long as the second value is kept. Programs listen for the guest on `peers`, `_` and the port.
+    /// Listens on `path` as long as the second value is kept. Programs that listen for the guest are
+    /// `peers`.
     ///
     /// # Errors
     ///
     /// Those of `bind(2)`: a socket that is there already.
-    pub(crate) fn new(guest_cid: u32, path: &Path, peers: &Path) -> io::Result<(Vsock, SocketFile)> {
+    pub(crate) fn new(guest_cid: u32, path: &Path, peers: Peers) -> io::Result<(Vsock, SocketFile)> {
         let (host, file) = Host::listen(path, peers)?;
         let device = Vsock {
             guest_cid: guest_cid.into(),

@@ -11,7 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::connection::BUFFER;
 use super::packet::{DATA_MAX, HEADER_LEN, Header, NO_RECEIVE, NO_SEND, Operation, STREAM};
-use super::{CONNECTIONS_MAX, HOST_CID, HOST_PORTS, RX, SocketFile, TX, Vsock};
+use super::{CONNECTIONS_MAX, HOST_CID, HOST_PORTS, Peers, RX, SocketFile, TX, Vsock};
 use crate::devices::virtio::driver::{BUFFERS, Driver};
 
 const CID: u32 = 3;
@@ -33,7 +33,7 @@ impl Guest {
     fn new() -> Guest {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vsock");
-        let (device, file) = Vsock::new(CID, &path, &path).unwrap();
+        let (device, file) = Vsock::new(CID, &path, Peers::At(path.clone())).unwrap();
         Guest {
             driver: Driver::start(device),
             file: Some(file),
@@ -340,7 +340,9 @@ fn a_reset_ends_connections_and_the_next_driver_starts_anew() {
 #[test]
 fn the_socket_is_not_taken_from_another_and_goes_with_the_device() {
     let mut guest = Guest::new();
-    let error = Vsock::new(CID, &guest.path, &guest.path).map(|_| ()).unwrap_err();
+    let error = Vsock::new(CID, &guest.path, Peers::At(guest.path.clone()))
+        .map(|_| ())
+        .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     guest.file = None;
     assert!(!guest.path.exists());

@@ -1,27 +1,32 @@
 //! The jail: before the guest's first instruction the process leaves the host's files, networks and names, and its user.
 //!
 //! ```text
-//! boot: kernel, disks, TAPs, sockets, /dev/kvm are open ─► leave_host: namespaces, an empty root
+//! birth: a pid namespace, a cgroup on v2 ─► boot: kernel, disks, TAPs, sockets, /dev/kvm are opened; beside.rs: namespaces
+//!       ─► a cgroup on v1 ─► leave_host: namespaces, an empty root
 //!       ─► shared directories' threads keep five capabilities ─► become_nobody: a user of its own ─► processors run
 //! ```
 //!
 //! What is open stays: nothing else of the host can be named any more. The root is an empty, read-only tmpfs that is made by
-//! descriptor, so that no path is followed while the process is still root (CVE-2026-1386). The working directory is a mount of
-//! its own of vsock's directory and of nothing above or below it, because `connect(2)` has no other way to the sockets there.
+//! descriptor, so that no path is followed while the process is still root (CVE-2026-1386).
 //!
-//! There is no pid namespace: entering one takes a fork, which would put a process between who started this one and the guest's
-//! end. The filters forbid signals to other processes, and there is no `/proc`.
+//! The process is one of its own for this (`keeper/`).
+
+mod beside;
+pub(crate) mod cgroup;
+mod limit;
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use berth_sys::credentials::{self, CapSets};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
-    UnmountFlags,
-};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
+use rustix::thread::LinkNameSpaceType;
+
+pub(crate) use beside::Beside;
+pub use cgroup::Placement;
+pub use limit::Limit;
 
 use crate::error::{Error, Result};
 
@@ -38,45 +43,94 @@ const CAP_DAC_OVERRIDE: u32 = 1;
 const CAP_DAC_READ_SEARCH: u32 = 2;
 const CAP_FOWNER: u32 = 3;
 const CAP_FSETID: u32 = 4;
+const CAP_SYS_ADMIN: u32 = 21;
 
-/// Whom the process becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whom the process becomes, and where it is then.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jail {
     uid: u32,
     gid: u32,
+    /// A network namespace to be in, by its file. Unless given, one of its own, with nothing in it.
+    pub network: Option<PathBuf>,
+    /// Its cgroup.
+    pub cgroup: Placement,
+    /// Bounds of its process.
+    pub limits: Vec<Limit>,
 }
 
 impl Jail {
     /// A jail under these ids; those that are missing are of this process alone on its host.
     #[must_use]
-    pub fn new(uid: Option<u32>, gid: Option<u32>) -> Jail {
+    pub fn new(uid: Option<u32>, gid: Option<u32>, cgroup: Placement) -> Jail {
         let own = UIDS + std::process::id();
         Jail {
             uid: uid.unwrap_or(own),
             gid: gid.unwrap_or(own),
+            network: None,
+            cgroup,
+            limits: Vec::new(),
         }
     }
 
-    /// Leaves the host's mounts, networks, host name and IPC. `sockets` is the directory that becomes the working directory.
-    /// For a process of one thread.
+    /// Whether this process can make one, as far as it can know before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jail`].
+    pub(crate) fn check() -> Result<()> {
+        let failed = failed("leave the host's namespaces");
+        let now = credentials::capabilities().map_err(&failed)?;
+        if now.effective & 1 << CAP_SYS_ADMIN == 0 {
+            return Err(failed(io::Error::from_raw_os_error(libc::EPERM)));
+        }
+        Ok(())
+    }
+
+    /// At the birth of the machine's process, before it opens anything: its bounds, and the network whose TAPs it is to find.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jail`] and [`Error::File`].
+    pub(crate) fn enter_network(&self) -> Result<()> {
+        self.limits.iter().try_for_each(|limit| limit.set())?;
+        let Some(path) = &self.network else {
+            return Ok(());
+        };
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let entered = rustix::fs::open(path, flags, Mode::empty()).and_then(|namespace| {
+            let kind = Some(LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
+        });
+        entered.map_err(|e| Error::File {
+            operation: "enter network namespace",
+            path: path.clone(),
+            source: e.into(),
+        })
+    }
+
+    /// Begins to make what takes long.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Beside::begin`].
+    pub(crate) fn begin(&self) -> Result<Beside> {
+        Beside::begin(self.network.is_none())
+    }
+
+    /// Leaves the host's mounts, networks, host name and IPC for those made `beside`. For a process of one other thread, which is gone afterwards.
     ///
     /// # Errors
     ///
     /// [`Error::Jail`] when the kernel refuses; the process may then be halfway.
-    pub(crate) fn leave_host(self, sockets: Option<&Path>) -> Result<()> {
-        let sockets = sockets.map(directory_alone).transpose()?;
-        credentials::unshare(
-            libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS,
-        )
-        .map_err(failed("leave the host's namespaces"))?;
+    pub(crate) fn leave_host(&self, beside: Beside) -> Result<()> {
+        let ready = beside.ready()?;
+        ready
+            .enter()
+            .and_then(|()| credentials::unshare(libc::CLONE_NEWNS))
+            .map_err(failed("leave the host's namespaces"))?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).map_err(failed("keep mounts to itself"))?;
-        let root = empty_root().map_err(failed("make an empty root directory"))?;
-        enter(&root).map_err(failed("enter an empty root directory"))?;
-        if let Some(sockets) = sockets {
-            rustix::process::fchdir(&sockets).map_err(failed("stay in the directory of vsock's sockets"))?;
-        }
-        Ok(())
+        enter(&ready.root).map_err(failed("enter an empty root directory"))
     }
 
     /// Gives up root and every capability, on the calling thread and those it makes.
@@ -84,7 +138,7 @@ impl Jail {
     /// # Errors
     ///
     /// [`Error::Jail`] when the kernel refuses.
-    pub(crate) fn become_nobody(self) -> Result<()> {
+    pub(crate) fn become_nobody(&self) -> Result<()> {
         // A change of user makes the kernel forget it (commit_creds).
         let with_starter = rustix::process::parent_process_death_signal()
             .map_err(failed("find out whether to end with who started this"))?;
@@ -122,30 +176,6 @@ fn failed<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> Error {
         operation,
         source: source.into(),
     }
-}
-
-/// A mount of its own of one directory: `..` ends there, and what is mounted beneath is not in it.
-fn directory_alone(path: &Path) -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    rustix::mount::open_tree(CWD, path, flags).map_err(failed("keep the directory of vsock's sockets"))
-}
-
-fn empty_root() -> io::Result<OwnedFd> {
-    let fs = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // Room for its root directory and no more.
-    for (key, value) in [("mode", "0555"), ("nr_inodes", "1"), ("size", "4096")] {
-        rustix::mount::fsconfig_set_string(&fs, key, value)?;
-    }
-    rustix::mount::fsconfig_create(&fs)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
-        | MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(rustix::mount::fsmount(
-        &fs,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?)
 }
 
 /// Makes `root` the root directory and forgets the old one.
