@@ -121,12 +121,18 @@ fn forget_cgroup(paths: &Paths, id: &ContainerId) {
     let Ok(config) = record::config(paths, id) else {
         return;
     };
+    if let Ok(path) = CgroupPath::parse(config.cgroup()) {
+        remove_cgroup(&path);
+    }
+}
+
+/// Removes a cgroup, if it is there, and kills what is in it. Best effort.
+pub(crate) fn remove_cgroup(path: &CgroupPath) {
     let _ = Hierarchy::detect().and_then(|hierarchy| {
-        let path = CgroupPath::parse(config.cgroup())?;
-        let cgroup = Cgroup::open(&hierarchy, &path)?;
+        let cgroup = Cgroup::open(&hierarchy, path)?;
         cgroup.kill()?;
         cgroup.remove()?;
-        hierarchy.remove_made_parents(&path);
+        hierarchy.remove_made_parents(path);
         Ok(())
     });
 }

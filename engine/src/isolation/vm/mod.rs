@@ -10,6 +10,7 @@ mod cards;
 pub(crate) mod copy;
 pub(crate) mod exec;
 pub(crate) mod guest;
+mod host_cgroup;
 mod monitor;
 pub(crate) mod programs;
 mod shares;
@@ -29,6 +30,7 @@ use rustix::mount::MountAttrFlags;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::host_cgroup::HostCgroup;
 use self::monitor::{Disk, Machine, Monitor};
 use self::programs::Programs;
 use super::{Launched, Sandbox};
@@ -83,7 +85,10 @@ pub(crate) fn launch(
     let inside = spec::inside(spec, config, &run_dir, &shares);
     let create = creation(paths, config, &inside)?;
 
-    let monitor = Monitor::start(&run_dir, &programs, &machine)?;
+    let limits = crate::spec::resources::limits(&config.host.resources)?;
+    let threads = usize::from(machine.vcpus) + shares.len();
+    let cgroup = HostCgroup::make(&config.cgroup(), &limits, machine.memory_mib, threads)?;
+    let monitor = Monitor::start(&run_dir, &programs, &machine, cgroup)?;
     let mut client = guest::client(&run_dir).map_err(failed)?;
     let mut order = |request: &Request| match client.order(request) {
         Err(e) => Err(failed(e.into())),
@@ -368,6 +373,7 @@ impl Sandbox for InVm {
     }
 
     fn update(&mut self, resources: Value) -> Result<(), String> {
+        self.monitor.cgroup().update(&resources).map_err(|e| e.chain())?;
         let resources = raw(&resources).map_err(|e| e.to_string())?;
         self.order(&Request::Update { resources })
     }

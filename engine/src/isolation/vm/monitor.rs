@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::guest::{SOCKET, SOCKETS};
+use super::host_cgroup::HostCgroup;
 use super::programs::Programs;
 use crate::error::{At, Error, Result};
 
@@ -54,6 +54,7 @@ pub(super) struct Monitor {
     child: Child,
     pidfd: OwnedFd,
     run_dir: PathBuf,
+    cgroup: HostCgroup,
 }
 
 /// Files of ours in the run directory.
@@ -61,23 +62,29 @@ const CONFIG: &str = "vm.json";
 const WORDS: &str = "vmm.err";
 
 impl Monitor {
-    /// Starts the machine and waits until its PID 1 listens.
-    pub(super) fn start(run_dir: &Path, programs: &Programs, machine: &Machine) -> Result<Monitor> {
+    /// Starts the machine in `cgroup` and waits until its PID 1 listens.
+    pub(super) fn start(
+        run_dir: &Path,
+        programs: &Programs,
+        machine: &Machine,
+        cgroup: HostCgroup,
+    ) -> Result<Monitor> {
         clear(run_dir);
         let config = run_dir.join(CONFIG);
         let text = serde_json::to_vec(&configuration(programs, machine)).expect("plain data");
         std::fs::write(&config, text).at("write", &config)?;
         let words = run_dir.join(WORDS);
         let sockets = run_dir.join(SOCKETS);
-        // The monitor, who is nobody by then, may go through it; nobody else gets as far.
+        // The process outside of the jail, which is root, connects for the machine.
         std::fs::create_dir(&sockets)
-            .and_then(|()| std::fs::set_permissions(&sockets, Permissions::from_mode(0o711)))
+            .and_then(|()| std::fs::set_permissions(&sockets, Permissions::from_mode(0o700)))
             .at("create directory", &sockets)?;
         let ready = run_dir.join(format!("{SOCKET}_{READY_PORT}"));
         let listener = listen(&sockets, &ready).at("listen on", &ready)?;
         let mut command = Command::new(&programs.monitor);
         command
-            .args(["--jail", "--no-api", "--config-file", CONFIG])
+            .args(["--no-api", "--config-file", CONFIG])
+            .args(cgroup.flags())
             // Names of sockets stay short relative to it.
             .current_dir(run_dir)
             .env_clear()
@@ -93,6 +100,7 @@ impl Monitor {
                 .at("open", "a pidfd of berth-vmm")?,
             child,
             run_dir: run_dir.into(),
+            cgroup,
         };
         let console = monitor.child.stdout.take().expect("it was asked for");
         monitor.booted(&listener, console)?;
@@ -141,8 +149,7 @@ impl Monitor {
                 return self.first_word(listener, &said);
             }
             if ended && !console_says {
-                let why = format!("it ended before it was up{}", self.end());
-                return Err(self.failed(&why, &said));
+                return Err(self.failed("it ended before it was up", &said));
             }
         }
     }
@@ -161,25 +168,6 @@ impl Monitor {
             }
             Ok(None) => Err(self.failed("its PID 1 said nothing", said)),
             Err(e) => Err(self.failed(&e.to_string(), said)),
-        }
-    }
-
-    /// What its exit status says (docs/vmm.md), behind a comma.
-    fn end(&mut self) -> String {
-        let Ok(status) = self.child.wait() else {
-            return String::new();
-        };
-        match (status.code(), status.signal()) {
-            (Some(0), _) => ", switched off by the guest".into(),
-            (Some(3), _) => ", reset by the guest, as kernels do that find no way on".into(),
-            (Some(4), _) => {
-                ", as the guest lost control of its processor: the kernel may not be for this host's KVM"
-                    .into()
-            }
-            (Some(5), _) => ", as the guest's kernel panicked".into(),
-            // Its own words say why.
-            (Some(_), _) | (None, None) => String::new(),
-            (None, Some(signal)) => format!(", killed by signal {signal}"),
         }
     }
 
@@ -204,6 +192,11 @@ impl Monitor {
                 format!("{why}: {last}")
             },
         }
+    }
+
+    /// Where its limits are.
+    pub(super) fn cgroup(&self) -> &HostCgroup {
+        &self.cgroup
     }
 
     /// Its pid and start time.
@@ -241,14 +234,12 @@ pub(crate) fn clear(run_dir: &Path) {
     let _ = std::fs::remove_dir(run_dir.join(SOCKETS));
 }
 
-/// Listens in `dir` by descriptor: `sun_path` holds 108 bytes, and `STATE` may be longer. The monitor, who is nobody, may connect.
+/// Listens in `dir` by descriptor: `sun_path` holds 108 bytes, and `STATE` may be longer.
 fn listen(dir: &Path, path: &Path) -> io::Result<UnixListener> {
     use std::os::fd::AsRawFd;
     let dir = File::open(dir)?;
     let name = path.file_name().expect("a name").to_string_lossy();
-    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
-    Ok(listener)
+    UnixListener::bind(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()))
 }
 
 fn configuration(programs: &Programs, machine: &Machine) -> Value {
