@@ -18,6 +18,7 @@ const GUEST_MODULES: &[&str] = &[
     "virtio-rng",
     "virtio_balloon",
     "virtiofs",
+    "pvpanic_mmio",
     "vmw_vsock_virtio_transport",
     "erofs",
     "overlay",
@@ -83,6 +84,12 @@ impl BerthVm {
     #[must_use]
     pub fn run(&mut self, command: &str) -> Output {
         self.vm.run_for(command, COMMAND_MAX)
+    }
+
+    /// What `uname -r` says in a microVM.
+    #[must_use]
+    pub fn release(&self) -> &str {
+        &self.release
     }
 
     /// Makes `/vmlinuz` the kernel of microVMs.

@@ -179,6 +179,7 @@ fn the_modules_load_in_the_order_that_is_listed() {
         "virtio_rng",
         "virtio_balloon",
         "virtiofs",
+        "pvpanic_mmio",
     ] {
         assert!(loaded.lines().any(|line| line == name), "{name}: {loaded}");
     }

@@ -28,11 +28,12 @@ fn debians_kernel_boots_to_a_shell() {
     let bzimage = berth_tests::stock_kernel();
     let vmlinux = scratch.path().join("vmlinux");
     extract(&bzimage, &vmlinux);
-    let mut vm = Microvms::boot(&[], vec![(vmlinux, "/t/vmlinux".into(), 0o644)]);
+    let mut vm = Microvms::boot(&["pvpanic_mmio"], vec![(vmlinux, "/t/vmlinux".into(), 0o644)]);
 
     // The numbers of a boot loader without one, and of PVH's code in Linux.
     for (kernel, vcpus, loader) in [("/t/vmlinuz", 1, "loader 255"), ("/t/vmlinux", 4, "loader 176")] {
-        let typed = r"nproc; echo loader $(cat /proc/sys/kernel/bootloader_type); grep MemTotal /proc/meminfo; poweroff -f\n";
+        let typed = r"nproc; echo loader $(cat /proc/sys/kernel/bootloader_type)
+            cat /sys/devices/system/clocksource/clocksource0/current_clocksource; grep MemTotal /proc/meminfo; poweroff -f\n";
         let output = microvm(&mut vm, kernel, vcpus, 256, typed);
         assert_eq!(output.code, 0, "{kernel}: {}", output.stdout);
         assert!(
@@ -47,12 +48,30 @@ fn debians_kernel_boots_to_a_shell() {
             "{kernel}: {}",
             output.stdout
         );
+        assert!(lines.contains(&"kvm-clock"), "{kernel}: {}", output.stdout);
+        let kib = lines.iter().find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        });
+        // The kernel keeps some for itself.
+        assert!(
+            kib.is_some_and(|kib: u32| (200 << 10..256 << 10).contains(&kib)),
+            "{kernel}: {kib:?}"
+        );
     }
 
     let output = microvm(&mut vm, "/t/vmlinux", 1, 256, r"reboot -f\n");
     assert_eq!(output.code, 3, "a reset: {}", output.stdout);
     let output = microvm(&mut vm, "/t/vmlinux", 1, 256, r"echo c >/proc/sysrq-trigger\n");
-    assert_eq!(output.code, 3, "a panic resets: {}", output.stdout);
+    assert_eq!(output.code, 5, "a panic is told: {}", output.stdout);
+    assert!(
+        output.stdout.contains("Kernel panic - not syncing: sysrq"),
+        "{}",
+        output.stdout
+    );
 
     for (kernel, words) in [
         (

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::devices::keyboard::{I8042_PARTS, Keyboard};
 use crate::devices::pit::{self, PIT_LEN, Pit};
 use crate::devices::power::{AcpiPower, POWER_LEN};
+use crate::devices::pvpanic::{PVPANIC_LEN, PvPanic};
 use crate::devices::serial::{self, Line, Output, SERIAL_LEN, SerialPort};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::{Endpoint, Shared};
@@ -136,6 +137,8 @@ impl Machine {
         }
         let power = Arc::new(Mutex::new(AcpiPower));
         ports.attach(layout::POWER_PORT.into(), POWER_LEN, power);
+        let pvpanic = Arc::new(Mutex::new(PvPanic));
+        ports.attach(layout::PVPANIC_PORT.into(), PVPANIC_LEN, pvpanic);
 
         let mut mmio = Bus::default();
         let (mut endpoints, slots) = slots::fill(devices.devices, &vm, &mut mmio)?;

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 pub enum Exit {
     /// The guest switched itself off (ACPI S5).
     PoweredOff,
-    /// The guest asked for a reset: `reboot`, or a panic with `panic=` on its command line. A microVM is not started again
-    /// by itself.
+    /// The guest asked for a reset: `reboot`, or a panic with `panic=` on the command line of a kernel without the driver for
+    /// [`Exit::Panicked`]. A microVM is not started again by itself.
     Reset,
     /// The guest lost control of a CPU: triple fault, or an instruction KVM cannot run.
     Crashed,
+    /// The guest's kernel told that it has panicked.
+    Panicked,
     /// The monitor failed while the guest ran, or before.
     Failed,
     /// A thread of the monitor asked the kernel for something it never needs: the process ended there and then.
@@ -23,10 +25,11 @@ pub enum Exit {
 }
 
 /// All of them.
-const ALL: [Exit; 7] = [
+const ALL: [Exit; 8] = [
     Exit::PoweredOff,
     Exit::Reset,
     Exit::Crashed,
+    Exit::Panicked,
     Exit::Failed,
     Exit::Forbidden,
     Exit::BadConfiguration,
@@ -47,6 +50,7 @@ impl Exit {
             Exit::Failed => 1,
             Exit::Reset => 3,
             Exit::Crashed => 4,
+            Exit::Panicked => 5,
             Exit::Forbidden => 148,
             Exit::BadConfiguration => 152,
             Exit::BadArguments => 153,

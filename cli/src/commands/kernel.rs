@@ -18,7 +18,7 @@ pub struct Add {
     /// bzImage or vmlinux
     #[arg(long, value_name = "FILE")]
     kernel: PathBuf,
-    /// Its modules, /lib/modules/RELEASE; without, everything is built in
+    /// Its modules; by default /lib/modules/RELEASE, and without that everything is taken to be built in
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
     /// Name

@@ -22,7 +22,7 @@ const NEEDED: [&str; 6] = [
 ];
 
 /// What a guest goes without when its kernel lacks the module.
-const WANTED: [(&str, &str); 4] = [
+const WANTED: [(&str, &str); 5] = [
     ("virtio_net", "its microVMs have no network"),
     ("virtio_rng", "its microVMs gather randomness slowly"),
     ("virtio_balloon", "memory its microVMs freed stays with them"),
@@ -30,6 +30,7 @@ const WANTED: [(&str, &str); 4] = [
         "virtiofs",
         "volumes and host directories cannot be mounted into its microVMs",
     ),
+    ("pvpanic_mmio", "a panic in its microVMs looks like a reset"),
 ];
 
 /// A module, unpacked.

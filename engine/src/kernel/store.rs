@@ -101,8 +101,8 @@ impl Kernels {
         Self { host, ..self }
     }
 
-    /// Stores the kernel file `kernel`, with what guests need of `modules` (`/lib/modules/<release>`); without a modules directory,
-    /// everything is taken to be built in. Blocking: copies, and waits for the disk.
+    /// Stores the kernel file `kernel`, with what guests need of `modules`, by default of the host's own `/lib/modules/<release>`;
+    /// where that is not there, everything is taken to be built in. Blocking: copies, and waits for the disk.
     ///
     /// # Errors
     ///
@@ -303,6 +303,8 @@ impl Kernels {
         let file = File::open(kernel).at("open", kernel)?;
         let source = Source::of(kernel)?;
         let release = image::release(&file, kernel)?;
+        let hosts = self.host.modules.join(&release);
+        let modules = modules.or_else(|| hosts.join("modules.builtin").is_file().then_some(&*hosts));
         let selection = match modules {
             Some(tree) => modules::select(tree, &release)?,
             None => Selection::default(),
@@ -321,11 +323,17 @@ impl Kernels {
                     .iter()
                     .map(|module| module.name.clone())
                     .collect(),
-                lacks: selection
-                    .lacks
-                    .iter()
-                    .map(|(module, without)| format!("kernel {name} has no module {module}: {without}"))
-                    .collect(),
+                lacks: match modules {
+                    Some(_) => selection
+                        .lacks
+                        .iter()
+                        .map(|(module, without)| format!("kernel {name} has no module {module}: {without}"))
+                        .collect(),
+                    None => vec![format!(
+                        "kernel {name} has no modules: none were named, and {} is not there; all that guests need must be built in",
+                        hosts.display()
+                    )],
+                },
                 created: Timestamp::now(),
                 source,
                 is_hosts,

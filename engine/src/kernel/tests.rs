@@ -48,6 +48,7 @@ impl Place {
             "virtio_net",
             "virtio_rng",
             "virtio_balloon",
+            "pvpanic_mmio",
         ];
         let lines: String = built_in
             .iter()
@@ -212,6 +213,26 @@ fn what_cannot_be_stored_leaves_nothing() {
         Err(Error::Taken(_))
     ));
     assert_eq!(place.left(), ["k"]);
+}
+
+#[test]
+fn without_a_word_modules_are_the_hosts_own_or_missed_aloud() {
+    let place = Place::new();
+    place.modules("6.1.0-9-amd64");
+    let stored = place
+        .kernels
+        .add("known", &place.file("vmlinuz-a", "6.1.0-9-amd64", 1), None)
+        .unwrap();
+    assert_eq!(stored.modules, ["virtio", "virtio_blk"]);
+    let stored = place
+        .kernels
+        .add("unknown", &place.file("vmlinuz-b", "6.2", 2), None)
+        .unwrap();
+    assert!(stored.modules.is_empty());
+    let [lack] = &stored.lacks[..] else {
+        panic!("{:?}", stored.lacks);
+    };
+    assert!(lack.contains("modules/6.2 is not there"), "{lack}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] with the name of the field that does not fit.
+    /// [`Error::Invalid`] with the name of the field that does not fit, and [`Error::Unsupported`] with one this monitor does not have.
     pub fn change(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
         let mut new = self.clone();
         change(&mut new);
@@ -171,9 +171,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] when there is nothing to boot, and [`Error::Unsupported`] for what this monitor does not do.
+    /// [`Error::Invalid`] when there is nothing to boot.
     pub fn complete(&self) -> Result<Config> {
-        self.absent()?;
         let Some(boot) = &self.boot_source else {
             return Err(Error::Invalid {
                 field: "boot-source",
@@ -255,7 +254,8 @@ impl Settings {
         let memory_mib = self.machine_config.mem_size_mib;
         self.balloon
             .iter()
-            .try_for_each(|balloon| balloon.check(memory_mib))
+            .try_for_each(|balloon| balloon.check(memory_mib))?;
+        self.absent()
     }
 
     /// What is not there yet is refused by name, never left out in silence.

@@ -3,5 +3,6 @@
 pub(crate) mod keyboard;
 pub(crate) mod pit;
 pub(crate) mod power;
+pub(crate) mod pvpanic;
 pub(crate) mod serial;
 pub(crate) mod virtio;

@@ -8,12 +8,14 @@
 //! The host unpacks a bzImage: it does so several times faster than the guest, which would do it on one cold processor.
 
 mod bzimage;
+mod segments;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use linux_loader::loader::{self as rust_vmm, KernelLoader, PvhBootCapability};
+use rustix::fs::{Mode, OFlags};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::arch::x86_64::layout;
@@ -61,9 +63,20 @@ pub enum Error {
     /// The payload unpacks to more than a kernel.
     #[error("its payload unpacks to more than {IMAGE_MAX} bytes")]
     Bomb,
+    /// A pipe, a device, a directory.
+    #[error("it is no regular file")]
+    NoFile,
     /// The ELF file is not one that can be loaded.
-    #[error("its ELF headers are refused")]
-    Elf(#[source] rust_vmm::Error),
+    #[error("its ELF headers are refused: {0}")]
+    Elf(String),
+    /// A part of the kernel where none may be.
+    #[error("its segment at {at:#x} {why}")]
+    Segment {
+        /// Its physical address.
+        at: u64,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// It does not fit.
     #[error("it needs {needed} bytes of memory and the machine has {there} below 3 GiB")]
     NoRoom {
@@ -107,9 +120,11 @@ pub fn kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<Loaded, Error> {
 }
 
 fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, Error> {
+    segments::check(image, room(memory))?;
     let mut image = Cursor::new(image);
     let high = Some(GuestAddress(layout::HIGH_RAM));
-    let loaded = rust_vmm::Elf::load(memory, None, &mut image, high).map_err(Error::Elf)?;
+    let loaded =
+        rust_vmm::Elf::load(memory, None, &mut image, high).map_err(|e| Error::Elf(e.to_string()))?;
     let entry = match loaded.pvh_boot_cap {
         PvhBootCapability::PvhEntryPresent(at) if by_note => Entry::Pvh(at.0),
         _ => Entry::Long(loaded.kernel_load.0),
@@ -118,6 +133,15 @@ fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, 
         entry,
         end: loaded.kernel_end,
     })
+}
+
+/// Bytes of memory below the hole.
+fn room(memory: &GuestMemoryMmap) -> u64 {
+    memory
+        .iter()
+        .map(vm_memory::GuestMemoryRegion::len)
+        .next()
+        .unwrap_or_default()
 }
 
 /// Puts an initial file system at the end of the memory below the hole, behind `after`. Returns where it begins and its
@@ -129,11 +153,7 @@ fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, 
 pub fn initrd(memory: &GuestMemoryMmap, path: &Path, after: u64) -> Result<(u64, u64), Error> {
     let image = read(path)?;
     let length = image.len() as u64;
-    let there = memory
-        .iter()
-        .map(vm_memory::GuestMemoryRegion::len)
-        .next()
-        .unwrap_or_default();
+    let there = room(memory);
     let no_room = Error::NoRoom {
         needed: after.saturating_add(length),
         there,
@@ -152,7 +172,13 @@ pub fn initrd(memory: &GuestMemoryMmap, path: &Path, after: u64) -> Result<(u64,
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let file = File::open(path).map_err(Error::Read)?;
+    // Opening a pipe would wait for somebody to write to it, and the API with it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| Error::Read(e.into()))?;
+    let file = File::from(file);
+    if !file.metadata().map_err(Error::Read)?.is_file() {
+        return Err(Error::NoFile);
+    }
     let mut image = Vec::new();
     file.take(IMAGE_MAX + 1)
         .read_to_end(&mut image)
@@ -180,6 +206,13 @@ mod tests {
         assert!(matches!(load(b""), Error::Unknown));
         assert!(matches!(load(&[0; 4096]), Error::Unknown));
         assert!(matches!(load(b"\x7fELF and no more"), Error::Elf(_)));
+        let pipe = tempfile::tempdir().unwrap();
+        let pipe = pipe.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RWXU).unwrap();
+        for path in [&pipe, Path::new("/dev/zero"), Path::new("/")] {
+            let error = kernel(&memory, path).unwrap_err();
+            assert!(matches!(error, Error::NoFile), "{error}");
+        }
         let error = kernel(&memory, Path::new("/nowhere")).unwrap_err();
         assert!(matches!(error, Error::Read(_)));
     }

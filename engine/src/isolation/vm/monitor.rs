@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -149,7 +150,8 @@ impl Monitor {
                 return self.first_word(listener, &said);
             }
             if ended && !console_says {
-                return Err(self.failed("it ended before it was up", &said));
+                let why = format!("it ended before it was up{}", self.end());
+                return Err(self.failed(&why, &said));
             }
         }
     }
@@ -168,6 +170,25 @@ impl Monitor {
             }
             Ok(None) => Err(self.failed("its PID 1 said nothing", said)),
             Err(e) => Err(self.failed(&e.to_string(), said)),
+        }
+    }
+
+    /// What its exit status says (docs/vmm.md), behind a comma.
+    fn end(&mut self) -> String {
+        let Ok(status) = self.child.wait() else {
+            return String::new();
+        };
+        match (status.code(), status.signal()) {
+            (Some(0), _) => ", switched off by the guest".into(),
+            (Some(3), _) => ", reset by the guest, as kernels do that find no way on".into(),
+            (Some(4), _) => {
+                ", as the guest lost control of its processor: the kernel may not be for this host's KVM"
+                    .into()
+            }
+            (Some(5), _) => ", as the guest's kernel panicked".into(),
+            // Its own words say why.
+            (Some(_), _) | (None, None) => String::new(),
+            (None, Some(signal)) => format!(", killed by signal {signal}"),
         }
     }
 

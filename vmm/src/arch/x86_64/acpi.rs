@@ -1,5 +1,5 @@
-//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, generation id,
-//! clock, sleep and reset.
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, where a panic is
+//! told, generation id, clock, sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -119,6 +119,7 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     let mut body = bytes(&aml::Scope::new("_SB_".into(), devices));
     body.extend(com1());
     body.extend(keyboard());
+    body.extend(pvpanic());
     body.extend(generation_id());
     body.extend(clock());
     body.extend(events());
@@ -146,6 +147,15 @@ fn keyboard() -> Vec<u8> {
     let [data, command] =
         [layout::I8042_PORT, layout::I8042_PORT + 4].map(|port| aml::IO::new(port, port, 0, 1));
     pc_device("_SB_.KBD0", "PNP0303", layout::KEYBOARD_IRQ, &[&data, &command])
+}
+
+/// Where a panic is told; Linux takes the one of QEMU's id (drivers/misc/pvpanic/pvpanic-mmio.c).
+fn pvpanic() -> Vec<u8> {
+    let port = aml::IO::new(layout::PVPANIC_PORT, layout::PVPANIC_PORT, 0, 1);
+    let hid = aml::Name::new("_HID".into(), &"QEMU0001");
+    let resources = aml::ResourceTemplate::new(vec![&port]);
+    let resources = aml::Name::new("_CRS".into(), &resources);
+    bytes(&aml::Device::new("_SB_.PEVT".into(), vec![&hid, &resources]))
 }
 
 /// Where the generation id lies ("Virtual Machine Generation ID", Microsoft 2012).

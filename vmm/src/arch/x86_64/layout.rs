@@ -76,6 +76,8 @@ pub const KEYBOARD_IRQ: u32 = 1;
 pub const GENERATION_IRQ: u32 = 5;
 /// ACPI's sleep control and status (one port), then the reset register.
 pub const POWER_PORT: u16 = 0x600;
+/// Where a panic is told, as in QEMU.
+pub const PVPANIC_PORT: u16 = 0x505;
 
 /// Where the registers of the first virtio device lie; a page each.
 const VIRTIO: u64 = 0xd000_0000;

@@ -277,6 +277,68 @@ fn registers_that_are_not_read_as_wholes_read_as_zeroes() {
     assert_eq!(config[..4], [0; 4]);
 }
 
+#[test]
+fn a_reset_holds_whatever_another_thread_serves_meanwhile() {
+    const UNTOUCHED: [u8; 64] = [0xaa; 64];
+    let mut driver = Driver::start(Echo);
+    let shared = driver.shared.clone();
+    let event_loop = std::thread::spawn(move || {
+        for _ in 0..100_000 {
+            shared.serve_all();
+        }
+    });
+    while !event_loop.is_finished() {
+        driver.put(0, &[(BUFFERS, 5, false), (BUFFERS + 0x100, 64, true)]);
+        driver.set(reg::VIRTIO_MMIO_STATUS, 0);
+        // What was the device's is the driver's again: there is nobody to write there, also for a chain that it then offers.
+        let used = GuestAddress(Driver::rings(0)[2]);
+        driver.memory.write_slice(&UNTOUCHED, used).unwrap();
+        driver.put(0, &[(BUFFERS, 5, false), (BUFFERS + 0x100, 64, true)]);
+        std::thread::yield_now();
+        assert_eq!(driver.bytes(used.0, UNTOUCHED.len()), UNTOUCHED);
+        driver.restart();
+    }
+    event_loop.join().unwrap();
+    works(&mut driver);
+}
+
+#[test]
+fn what_lies_over_something_else_harms_its_driver_alone() {
+    let [descriptors, available, used] = Driver::rings(0);
+    let low = |at: u64| u32::try_from(at).unwrap();
+    // The used ring over the available one, over the table; the available one over the table.
+    for (register, at) in [
+        (reg::VIRTIO_MMIO_QUEUE_USED_LOW, available),
+        (reg::VIRTIO_MMIO_QUEUE_USED_LOW, descriptors),
+        (reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW, descriptors),
+        (reg::VIRTIO_MMIO_QUEUE_AVAIL_LOW, used),
+    ] {
+        let mut driver = Driver::of(Echo);
+        driver.agree(0);
+        driver.set_queue(0);
+        driver.set(reg::VIRTIO_MMIO_QUEUE_READY, 0);
+        driver.set(register, low(at));
+        driver.set(reg::VIRTIO_MMIO_QUEUE_READY, 1);
+        driver.go();
+        for _ in 0..300 {
+            driver.send(0, &[(BUFFERS, 5, false), (BUFFERS + 0x100, 64, true)]);
+        }
+        works(&mut driver);
+    }
+    // Buffers over the rings they are in, and one buffer that is read and written.
+    for target in [descriptors, available, used, BUFFERS] {
+        let mut driver = Driver::start(Echo);
+        driver
+            .memory
+            .write_slice(&[0xff; 512], GuestAddress(BUFFERS))
+            .unwrap();
+        for _ in 0..10 {
+            driver.send(0, &[(BUFFERS, 512, false), (target, 512, true)]);
+        }
+        works(&mut driver);
+    }
+}
+
 proptest! {
     /// Whatever is written to whatever register, in whatever order, with rings full of anything.
     #[test]
