@@ -2,6 +2,34 @@
 
 use berth_tests::{BerthVm, TEST_VM, require};
 
+/// Fails, hangs or does well, as files in the container say.
+const HEALTH: &str = "--health-cmd 'echo looked; test ! -e /tmp/slow || sleep 777; test -e /tmp/well' --health-interval 3s \
+    --health-timeout 10s --health-retries 1";
+
+fn its_health_is_checked(host: &mut BerthVm) {
+    let mut becomes = |status: &str, change: &str, said: &str| {
+        let told = host
+            .run(&format!(
+                "berth exec box {change}
+                 until berth inspect -f '{{{{.State.Health.Status}}}} {{{{json .State.Health.Log}}}}' box |
+                     grep -q '^{status} .*\"Output\":\"{said}[^}}]*}}]'; do sleep 0.5; done; berth ps"
+            ))
+            .ok();
+        assert!(told.contains(&format!("({status})")), "{told}");
+    };
+    becomes("unhealthy", "true", "looked.n");
+    becomes("healthy", "touch /tmp/well", "looked.n");
+    becomes(
+        "unhealthy",
+        "touch /tmp/slow",
+        "health check exceeded its timeout of 10s",
+    );
+    // The shell's child goes, too; the next check has one of its own.
+    let left = "berth exec box rm /tmp/slow; sleep 1; until berth inspect -f '{{.State.Health.Status}}' box | grep -qx healthy; do sleep 0.5; done
+        berth top box | grep -c 'sleep 777'";
+    assert_eq!(host.run(left).stdout.trim(), "0");
+}
+
 #[test]
 fn the_verbs_of_a_container() {
     if !require(TEST_VM) {
@@ -36,7 +64,7 @@ fn the_verbs_of_a_container() {
     let serve = "trap 'echo bye; exit 3' TERM; echo serving; while :; do sleep 0.1; done";
     let id = host
         .run(&format!(
-            "{berth_run} -d --name box -m 64m --cpus 1.5 --pids-limit 50 busybox sh -c \"{serve}\""
+            "{berth_run} -d --name box -m 64m --cpus 1.5 --pids-limit 50 {HEALTH} busybox sh -c \"{serve}\""
         ))
         .ok();
     assert_eq!(id.len(), 64, "{id}");
@@ -60,7 +88,7 @@ fn the_verbs_of_a_container() {
             .contains("a-terminal")
     );
     assert_eq!(host.run("berth logs box").ok(), "serving");
-    assert!(host.run("berth ps").ok().contains("box"));
+    its_health_is_checked(&mut host);
     assert_eq!(
         host.run("berth inspect -f '{{.HostConfig.Isolation}} {{.State.Status}}' box")
             .ok(),

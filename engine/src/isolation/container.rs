@@ -10,9 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
-use super::{Launched, Sandbox};
+use super::{Launched, Probe, Sandbox, host_probe};
 use crate::config::ContainerConfig;
 use crate::error::{At, Error, Result};
+use crate::exec::ExecRequest;
 use crate::flags::PidMode;
 use crate::paths::Paths;
 use crate::shim::{self, shm};
@@ -131,8 +132,14 @@ impl Sandbox for OnHost {
         let _ = berth_sys::pty::set_size(terminal, rows, columns);
     }
 
-    fn on_host(&self) -> Option<&Container> {
-        Some(&self.container)
+    fn probe(
+        &self,
+        paths: &Paths,
+        config: &ContainerConfig,
+        request: &ExecRequest,
+        patience: Duration,
+    ) -> Result<Probe> {
+        host_probe::start(&self.container, paths, config, request, patience)
     }
 
     fn streams_lag(&self) -> bool {

@@ -10,12 +10,17 @@
 //! sandbox has one container.
 
 pub(crate) mod container;
+mod host_probe;
 pub(crate) mod vm;
 
 use std::fmt::Debug;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
-use berth_runtime::Container;
+use crate::config::ContainerConfig;
+use crate::error::Result;
+use crate::exec::ExecRequest;
+use crate::paths::Paths;
 
 /// A running container behind its wall, as the shim handles it. One shim owns it; nothing here blocks for longer than a
 /// system call takes, but where said.
@@ -61,8 +66,19 @@ pub(crate) trait Sandbox: Debug {
     /// Sets the size of the terminal whose stream is `terminal`.
     fn resize(&self, terminal: &OwnedFd, rows: u16, columns: u16);
 
-    /// The runtime's handle, where the container's processes are the host's own: health checks are processes of exec.
-    fn on_host(&self) -> Option<&Container>;
+    /// Starts one more process, with no input, that the caller watches: a health check. Blocks until its program runs, for `patience` at
+    /// most a step.
+    ///
+    /// # Errors
+    ///
+    /// What of it failed, a missing program among it.
+    fn probe(
+        &self,
+        paths: &Paths,
+        config: &ContainerConfig,
+        request: &ExecRequest,
+        patience: Duration,
+    ) -> Result<Probe>;
 
     /// Whether the streams come from further away than the program's end: what it wrote last may follow the word of that.
     fn streams_lag(&self) -> bool;
@@ -72,6 +88,33 @@ pub(crate) trait Sandbox: Debug {
 
     /// Kills and removes what is left of it.
     fn delete(self: Box<Self>);
+}
+
+/// A process that the shim started and watches.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    /// The process.
+    pub(crate) process: Box<dyn Watched>,
+    /// What it writes, to be read without blocking.
+    pub(crate) outputs: Vec<OwnedFd>,
+}
+
+/// How a process of a [`Probe`] is watched. Dropped, it is forgotten: who wants its end sees to it before.
+pub(crate) trait Watched: Debug {
+    /// Readable when there may be an end.
+    fn ended(&self) -> BorrowedFd<'_>;
+
+    /// Its exit code once it has ended.
+    fn exit_code(&mut self) -> Option<i32>;
+
+    /// Its pid, where it is a child of ours.
+    fn pid(&self) -> Option<i32>;
+
+    /// Whether what it wrote may follow the word of its end.
+    fn outputs_lag(&self) -> bool;
+
+    /// Kills it, and its process group.
+    fn kill(&mut self);
 }
 
 /// A container that was launched.

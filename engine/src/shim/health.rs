@@ -4,19 +4,18 @@
 //! waiting ─ next ─► probing ─ ends, or killed at its timeout ─► result: streak, status ─► waiting
 //! ```
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use berth_runtime::{Console, Container, ExecOptions, Stdio};
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::config::ContainerConfig;
 use crate::container::{Health, HealthResult};
-use crate::error::{At, Error, Result};
-use crate::exec::{self, ExecRequest};
+use crate::error::Result;
+use crate::exec::ExecRequest;
 use crate::flags::Healthcheck;
+use crate::isolation::{Probe, Sandbox};
 use crate::paths::Paths;
 
 /// Bytes of output kept of a check, docker's bound.
@@ -33,18 +32,18 @@ pub(super) struct Monitor {
     command: Vec<String>,
     began: Instant,
     next: Instant,
-    probe: Option<Probe>,
+    running: Option<Check>,
 }
 
 #[derive(Debug)]
-struct Probe {
-    process: OwnedFd,
-    pid: i32,
-    output: Option<OwnedFd>,
+struct Check {
+    probe: Probe,
     text: Vec<u8>,
     start: Timestamp,
     deadline: Instant,
     timed_out: bool,
+    /// It has ended, and its output may not be all there.
+    code: Option<i32>,
 }
 
 impl Monitor {
@@ -57,7 +56,7 @@ impl Monitor {
             command,
             began: now,
             next: now,
-            probe: None,
+            running: None,
         };
         monitor.next = now + monitor.pause(true, now);
         Some(monitor)
@@ -65,38 +64,39 @@ impl Monitor {
 
     /// When something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        match &self.probe {
+        match &self.running {
             // Killed already; its descriptor says the rest.
-            Some(probe) if probe.timed_out => None,
-            Some(probe) => Some(probe.deadline),
+            Some(check) if check.timed_out => None,
+            Some(check) => Some(check.deadline),
             None => Some(self.next),
         }
     }
 
     /// The check that runs.
     pub(super) fn pid(&self) -> Option<i32> {
-        self.probe.as_ref().map(|p| p.pid)
+        self.running.as_ref().and_then(|check| check.probe.process.pid())
     }
 
     /// What to wait for.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.probe
-            .iter()
-            .flat_map(|p| [Some(p.process.as_fd()), p.output.as_ref().map(AsFd::as_fd)])
-            .flatten()
+        self.running.iter().flat_map(|check| {
+            let Probe { process, outputs } = &check.probe;
+            let end = check.code.is_none().then(|| process.ended());
+            end.into_iter().chain(outputs.iter().map(AsFd::as_fd))
+        })
     }
 
     /// Does what is due; true when `health` changed. `may_start` is false while the container is frozen.
     pub(super) fn step(
         &mut self,
-        container: &Container,
+        sandbox: &dyn Sandbox,
         paths: &Paths,
         config: &ContainerConfig,
         may_start: bool,
         health: &mut Health,
     ) -> bool {
         let now = Instant::now();
-        let Some(probe) = &mut self.probe else {
+        let Some(check) = &mut self.running else {
             if now < self.next {
                 return false;
             }
@@ -104,9 +104,9 @@ impl Monitor {
                 self.next = now + self.pause(health.status == "starting", now);
                 return false;
             }
-            return match self.begin(container, paths, config, now) {
-                Ok(probe) => {
-                    self.probe = Some(probe);
+            return match self.begin(sandbox, paths, config, now) {
+                Ok(check) => {
+                    self.running = Some(check);
                     false
                 }
                 Err(e) => {
@@ -122,63 +122,38 @@ impl Monitor {
                 }
             };
         };
-        probe.read();
-        if now >= probe.deadline && !probe.timed_out {
-            probe.timed_out = true;
-            probe.kill();
+        check.read();
+        if now >= check.deadline && !check.timed_out {
+            check.timed_out = true;
+            check.probe.process.kill();
         }
-        if !berth_sys::pidfd::ended_within(&probe.process, Some(Duration::ZERO)).unwrap_or(true) {
-            return false;
-        }
-        let Some(mut probe) = self.probe.take() else {
+        let Some(result) = check.result(&self.check) else {
             return false;
         };
-        let result = probe.result(&self.check);
+        self.running = None;
         self.judge(result, now, health);
         true
     }
 
     fn begin(
         &self,
-        container: &Container,
+        sandbox: &dyn Sandbox,
         paths: &Paths,
         config: &ContainerConfig,
         now: Instant,
-    ) -> Result<Probe> {
+    ) -> Result<Check> {
         let request = ExecRequest {
             command: self.command.clone(),
             ..ExecRequest::default()
         };
-        let root = exec::root_of(container.pid())?;
-        let process = exec::process(config, &request, root.as_fd())?;
-        let process = serde_json::from_value(process).map_err(|source| Error::Damaged {
-            path: "process of the health check".into(),
-            source,
-        })?;
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).at("make a pipe for", "the health check")?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .at("open", "/dev/null")?;
-        let both = write.try_clone().at("prepare", "the health check")?;
-        rustix::io::ioctl_fionbio(&read, true).at("prepare", "the health check")?;
-        let options = ExecOptions {
-            stdio: Stdio::Fds([null, write, both]),
-            console: Console::None,
-            seccomp_cache: Some(paths.seccomp()),
-            // Until the program runs the loop stands still, and stop and kill go unheard.
-            patience: Some(PATIENCE.min(self.check.timeout())),
-            ..ExecOptions::default()
-        };
-        let started = container
-            .exec(&process, options)
-            .map_err(|e| super::runtime_error(&config.id, e))?;
-        Ok(Probe {
-            process: started.pidfd,
-            pid: started.pid,
-            output: Some(read),
+        let patience = PATIENCE.min(self.check.timeout());
+        Ok(Check {
+            probe: sandbox.probe(paths, config, &request, patience)?,
             text: Vec::new(),
             start: Timestamp::now(),
             deadline: now + self.check.timeout(),
             timed_out: false,
+            code: None,
         })
     }
 
@@ -215,40 +190,48 @@ impl Monitor {
 impl Drop for Monitor {
     fn drop(&mut self) {
         // With --pid host a check would outlive its container.
-        if let Some(probe) = &self.probe {
-            probe.kill();
-            let _ = berth_sys::pidfd::wait(&probe.process);
+        if let Some(check) = &mut self.running {
+            let process = &mut check.probe.process;
+            process.kill();
+            while process.exit_code().is_none() {
+                let _ = poll(
+                    &mut [PollFd::from_borrowed_fd(process.ended(), PollFlags::IN)],
+                    None,
+                );
+            }
         }
     }
 }
 
-impl Probe {
-    /// The whole session of the check, so that a shell's children go too. Its pid cannot have a new owner: nobody but us
-    /// collects it, and we have not yet.
-    fn kill(&self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
-            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
-        }
-        let _ = berth_sys::pidfd::send_signal(&self.process, libc::SIGKILL);
-    }
-
-    /// Takes what is there, one buffer at a time: a check that floods its output cannot hold up the loop.
+impl Check {
+    /// Takes what is there, one buffer of each stream at a time: a check that floods its output cannot hold up the loop.
     fn read(&mut self) {
-        let Some(fd) = &self.output else { return };
-        let mut buffer = [0u8; OUTPUT_MAX];
-        match rustix::io::read(fd, &mut buffer) {
-            Ok(n) if n > 0 => {
-                let room = OUTPUT_MAX - self.text.len();
-                self.text.extend_from_slice(&buffer[..n.min(room)]);
+        let text = &mut self.text;
+        self.probe.outputs.retain(|output| {
+            let mut buffer = [0u8; OUTPUT_MAX];
+            match rustix::io::read(output, &mut buffer) {
+                Ok(n) if n > 0 => {
+                    let room = OUTPUT_MAX - text.len();
+                    text.extend_from_slice(&buffer[..n.min(room)]);
+                    true
+                }
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => true,
+                _ => false,
             }
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            _ => self.output = None,
-        }
+        });
     }
 
-    fn result(&mut self, check: &Healthcheck) -> HealthResult {
+    /// What came of it, once it has ended.
+    fn result(&mut self, check: &Healthcheck) -> Option<HealthResult> {
+        let Probe { process, outputs } = &mut self.probe;
+        if self.code.is_none() {
+            self.code = process.exit_code();
+        }
+        let code = self.code?;
+        if process.outputs_lag() && !outputs.is_empty() {
+            return None;
+        }
         self.read();
-        let code = berth_sys::pidfd::wait(&self.process).map_or(-1, berth_sys::pidfd::Exit::code);
         let (exit_code, output) = if self.timed_out {
             (
                 -1,
@@ -257,12 +240,12 @@ impl Probe {
         } else {
             (code, String::from_utf8_lossy(&self.text).into_owned())
         };
-        HealthResult {
+        Some(HealthResult {
             start: self.start,
             end: Timestamp::now(),
             exit_code,
             output,
-        }
+        })
     }
 }
 
@@ -284,7 +267,7 @@ mod tests {
             command: vec!["true".into()],
             began: now,
             next: now,
-            probe: None,
+            running: None,
         }
     }
 

@@ -257,10 +257,7 @@ impl Shim {
         let before = health.status.clone();
         let may_start = self.state.status == Status::Running;
         let paths = &self.errand.paths;
-        let Some(container) = running.sandbox.on_host() else {
-            return;
-        };
-        if !monitor.step(container, paths, &self.config, may_start, health) {
+        if !monitor.step(&*running.sandbox, paths, &self.config, may_start, health) {
             return;
         }
         let after = health.status.clone();

@@ -68,7 +68,7 @@ pub enum Request {
         /// Width.
         columns: u16,
     },
-    /// Send a signal to one process.
+    /// Send a signal to one process; SIGKILL to one of exec is its process group's, too.
     Kill {
         /// Whom.
         process: ProcessId,

@@ -12,6 +12,7 @@ pub(crate) mod exec;
 pub(crate) mod guest;
 mod host_cgroup;
 mod monitor;
+mod probe;
 pub(crate) mod programs;
 mod shares;
 mod spec;
@@ -25,7 +26,6 @@ use std::time::Duration;
 use berth_guest::protocol::{
     Create, Ended, Exit, Failure, ProcessId, Reply, Request, Scratch, Setup, Stream, Streams,
 };
-use berth_runtime::Container;
 use rustix::mount::MountAttrFlags;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,9 +33,10 @@ use serde_json::value::RawValue;
 use self::host_cgroup::HostCgroup;
 use self::monitor::{Disk, Machine, Monitor};
 use self::programs::Programs;
-use super::{Launched, Sandbox};
+use super::{Launched, Probe, Sandbox};
 use crate::config::ContainerConfig;
 use crate::error::{At, Error, Result};
+use crate::exec::ExecRequest;
 use crate::flags::Isolation;
 use crate::network::EndpointStatus;
 use crate::paths::Paths;
@@ -107,7 +108,7 @@ pub(crate) fn launch(
         let stdin = config.open_stdin.then(|| attach(Stream::Stdin)).transpose()?;
         (stdin, attach(Stream::Stdout)?, Some(attach(Stream::Stderr)?))
     };
-    let end = awaited(&run_dir)?;
+    let end = awaited(&run_dir, ProcessId::INIT)?;
     match client.order(&Request::Start) {
         Ok(()) => {}
         Err(e) => return Err(failed(e.into())),
@@ -273,12 +274,10 @@ pub(crate) fn refuse(config: &ContainerConfig, verb: &str) -> Result<()> {
     }
 }
 
-/// A conversation that is answered when init has ended.
-fn awaited(run_dir: &Path) -> Result<UnixStream> {
+/// A conversation that is answered when a process has ended.
+fn awaited(run_dir: &Path, process: ProcessId) -> Result<UnixStream> {
     let mut connection = guest::connect(run_dir).map_err(failed)?;
-    let wait = Request::Wait {
-        process: ProcessId::INIT,
-    };
+    let wait = Request::Wait { process };
     berth_guest::frame::send(&mut connection, &wait)
         .map_err(|e| failed(berth_guest::client::Error::from(e).into()))?;
     Ok(connection)
@@ -388,8 +387,17 @@ impl Sandbox for InVm {
         });
     }
 
-    fn on_host(&self) -> Option<&Container> {
-        None
+    fn probe(
+        &self,
+        paths: &Paths,
+        config: &ContainerConfig,
+        request: &ExecRequest,
+        patience: Duration,
+    ) -> Result<Probe> {
+        let root = image_root(paths, config)?;
+        let process = crate::exec::process(config, request, root.as_fd())?;
+        drop(root);
+        probe::start(&self.run_dir, &process, patience)
     }
 
     fn streams_lag(&self) -> bool {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use berth_sys::pidfd;
-use rustix::process::WaitOptions;
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::error::{At, Error, Result};
 use crate::protocol::{Ended, Exit, ProcessId};
 
 /// Processes known at once, ended ones whose end nobody has asked for among them. Six descriptors each, at most, of a thousand.
 const PROCESSES_MAX: usize = 128;
+
+const SIGKILL: i32 = 9;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -88,9 +90,17 @@ impl Processes {
         Ok(self.find(id)?.ended)
     }
 
-    /// Sends a signal to one.
+    /// Sends a signal to one. SIGKILL takes its process group along, if it is one of exec: the children of a shell, which it leads.
     pub(super) fn kill(&self, id: ProcessId, signal: i32) -> Result<()> {
         let process = self.find(id)?;
+        // Nobody but us collects it, and we have not yet: its pid is its own.
+        if signal == SIGKILL
+            && id != ProcessId::INIT
+            && process.ended.is_none()
+            && let Some(leader) = Pid::from_raw(process.pid)
+        {
+            let _ = rustix::process::kill_process_group(leader, Signal::KILL);
+        }
         pidfd::send_signal(&process.pidfd, signal).at("signal", format!("process {}", id.0))
     }
 
