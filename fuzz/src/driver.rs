@@ -1,21 +1,21 @@
-//! A guest's driver that does what an input tells it, right or wrong, and knows what it allowed its device to write.
+//! A guest's driver that does what an input tells it, right or wrong.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
-use berth_vmm::fuzzing::{Rings, VirtioDevice};
+use berth_vmm::fuzzing::VirtioDevice;
 use virtio_bindings::virtio_config as status;
 use virtio_bindings::virtio_mmio as reg;
 
+use crate::allowed::Allowed;
 use crate::input::Input;
 use crate::memory::{MEMORY, Memory, within};
 
 /// Flags of a descriptor.
 pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
+pub(crate) const INDIRECT: u16 = 4;
 /// Bytes of one.
-const DESCRIPTOR: u64 = 16;
+pub(crate) const DESCRIPTOR: u64 = 16;
 
 /// The rings of a driver that keeps to the rules: those of queue 0 here, each queue's this far behind the last's.
 const RINGS: u64 = 0x1000;
@@ -49,12 +49,8 @@ pub(crate) struct Driver {
     next: Vec<u16>,
     /// Where the next buffer goes.
     buffer: u64,
-    /// What the device may write to: buffers and used rings, since the last reset.
-    writable: Vec<Range<usize>>,
-    /// What it may write lies over what it reads: nobody can say any more what it may write.
-    wild: bool,
-    /// The device takes whole pages away.
-    pub(crate) pages_vanish: bool,
+    /// What the device may write to.
+    pub(crate) allowed: Allowed,
 }
 
 impl Drop for Driver {
@@ -75,14 +71,18 @@ impl Driver {
             available: vec![0; queues],
             next: vec![0; queues],
             buffer: BUFFERS,
-            writable: Vec::new(),
-            wild: false,
-            pages_vanish: false,
+            allowed: Allowed::default(),
         }
     }
 
     pub(crate) fn memory(&mut self) -> &mut Memory {
         self.memory.as_mut().expect("until it is dropped")
+    }
+
+    /// Another device in the first one's place. Nobody knows what it may write when it is `forged`.
+    pub(crate) fn replace(&mut self, device: VirtioDevice, forged: bool) {
+        self.device = device;
+        self.allowed.is_unknown |= forged;
     }
 
     pub(crate) fn get(&mut self, register: u32) -> u32 {
@@ -104,16 +104,8 @@ impl Driver {
         }
         self.device.write(offset, bytes);
         if is_reset {
-            self.forget();
-        }
-    }
-
-    /// After a reset nothing of before may be written to. What is in memory now is what should be.
-    fn forget(&mut self) {
-        let written = std::mem::take(&mut self.writable);
-        self.memory().accept(&written);
-        if std::mem::take(&mut self.wild) || self.pages_vanish {
-            self.memory().accept(std::slice::from_ref(&(0..MEMORY)));
+            let memory = self.memory.as_mut().expect("until it is dropped");
+            self.allowed.forget(memory);
         }
     }
 
@@ -191,10 +183,7 @@ impl Driver {
         let Some(range) = within(at, bytes.len()) else {
             return;
         };
-        for rings in self.device.rings() {
-            // What the device said there counts no more.
-            self.wild |= rings.ready && overlap(&range, &used_ring(&rings));
-        }
+        self.allowed.overwritten(&range, &self.device.rings());
         self.memory().write(at, bytes);
     }
 
@@ -293,108 +282,21 @@ impl Driver {
 
     /// Lets the device work until it rests.
     pub(crate) fn run(&mut self) {
-        self.allow();
+        if self.is_running() {
+            let memory = self.memory.as_mut().expect("until it is dropped");
+            self.allowed.extend(&self.device.rings(), memory);
+        }
         let rests = self.device.run(TURNS_MAX);
-        assert!(rests || self.wild, "the event loop does not come to rest");
-    }
-
-    /// What the device may write now, it may write until the next reset: it may have taken chains and kept them.
-    fn allow(&mut self) {
-        if self.wild || !self.is_running() {
-            return;
-        }
-        let rings: Vec<Rings> = self
-            .device
-            .rings()
-            .into_iter()
-            .filter(|rings| rings.ready)
-            .collect();
-        self.memory().look();
-        // What it reads and nothing of a buffer's may change.
-        let mut read = Vec::new();
-        let mut buffers = Vec::new();
-        for rings in &rings {
-            self.writable.push(used_ring(rings));
-            let available = 6 + 2 * usize::from(rings.size);
-            read.extend(within(rings.descriptors, usize::from(rings.size) * 16));
-            read.extend(within(rings.available, available));
-            self.walk(rings, &mut read, &mut buffers);
-        }
-        let used: Vec<_> = rings.iter().map(used_ring).collect();
-        for (number, ring) in used.iter().enumerate() {
-            let others = used[..number].iter().chain(&read).chain(&buffers);
-            self.wild |= others.into_iter().any(|other| overlap(ring, other));
-        }
-        read.sort_unstable_by_key(|range| range.start);
-        for buffer in &buffers {
-            self.wild |= read.iter().any(|other| overlap(buffer, other));
-        }
-        self.writable.append(&mut buffers);
-        self.writable
-            .sort_unstable_by_key(|range| (range.start, range.end));
-        self.writable.dedup();
-    }
-
-    /// Every chain of a queue, as the specification reads it.
-    fn walk(&mut self, rings: &Rings, read: &mut Vec<Range<usize>>, buffers: &mut Vec<Range<usize>>) {
-        let mut seen = vec![false; usize::from(rings.size)];
-        for slot in 0..u64::from(rings.size) {
-            let head = u16::from_le_bytes(self.memory().seen(rings.available.wrapping_add(4 + 2 * slot)));
-            match seen.get_mut(usize::from(head)) {
-                Some(seen) if !*seen => *seen = true,
-                _ => continue,
-            }
-            self.walk_chain((rings.descriptors, rings.size.into()), head, read, buffers);
-        }
-    }
-
-    fn walk_chain(
-        &mut self,
-        (table, size): (u64, u32),
-        head: u16,
-        read: &mut Vec<Range<usize>>,
-        buffers: &mut Vec<Range<usize>>,
-    ) {
-        let (mut table, mut size, mut number) = (table, size, head);
-        let mut nested = false;
-        // A chain is no longer than its table, and one table may follow on another.
-        for _ in 0..2048 {
-            if u32::from(number) >= size {
-                return;
-            }
-            let bytes: [u8; 16] = self
-                .memory()
-                .seen(table.wrapping_add(u64::from(number) * DESCRIPTOR));
-            let at = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
-            let length = u32::from_le_bytes(bytes[8..12].try_into().expect("4 bytes"));
-            let flags = u16::from_le_bytes(bytes[12..14].try_into().expect("2 bytes"));
-            let next = u16::from_le_bytes(bytes[14..].try_into().expect("2 bytes"));
-            if flags & INDIRECT != 0 {
-                if nested {
-                    return;
-                }
-                read.extend(within(at, usize::try_from(length).expect("a 64-bit host")));
-                (table, size, number, nested) = (at, length / 16, 0, true);
-                continue;
-            }
-            if flags & WRITE != 0 {
-                buffers.extend(within(at, usize::try_from(length).expect("a 64-bit host")));
-            }
-            if flags & NEXT == 0 {
-                return;
-            }
-            number = next;
-        }
+        assert!(
+            rests || self.allowed.is_unknown,
+            "the event loop does not come to rest"
+        );
     }
 
     /// Nothing was written but what was allowed.
     pub(crate) fn check(&mut self) {
-        if !self.wild {
-            let pages_vanish = self.pages_vanish;
-            let mut writable = std::mem::take(&mut self.writable);
-            self.memory().check(&mut writable, pages_vanish);
-            self.writable = writable;
-        }
+        let memory = self.memory.as_mut().expect("until it is dropped");
+        self.allowed.check(memory);
     }
 
     /// Every chain of a queue that was offered is used, or the device says that it needs a reset.
@@ -402,13 +304,15 @@ impl Driver {
         self.ring(queue);
         self.run();
         let rings = self.device.rings()[usize::try_from(queue).expect("a few")];
-        if !rings.ready || self.wild || self.is_broken() || !self.is_running() {
+        if !rings.ready || self.allowed.is_unknown || self.is_broken() || !self.is_running() {
             return;
         }
         let available = u16::from_le_bytes(self.memory().read(rings.available + 2));
         let used = u16::from_le_bytes(self.memory().read(rings.used + 2));
+        // A page that was taken away holds zeroes.
+        let vanished = self.allowed.pages_vanish && used == 0;
         assert!(
-            available == 0 || available == used,
+            available == 0 || available == used || vanished,
             "queue {queue}: {available} chains were offered, and {used} are used"
         );
     }
@@ -428,12 +332,4 @@ impl Driver {
     pub(crate) fn any_queue(&self, input: &mut Input<'_>) -> u32 {
         u32::try_from(input.below(self.available.len())).expect("a few")
     }
-}
-
-fn used_ring(rings: &Rings) -> Range<usize> {
-    within(rings.used, 6 + 8 * usize::from(rings.size)).unwrap_or(MEMORY..MEMORY)
-}
-
-fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
-    one.start < other.end && other.start < one.end
 }

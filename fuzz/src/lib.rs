@@ -8,6 +8,7 @@
 //! libFuzzer finds the bytes (`scripts/fuzz`, main.rs); what it found is in `corpus/`, and `cargo test` sends it again. See
 //! docs/fuzzing.md.
 
+mod allowed;
 mod driver;
 mod input;
 mod memory;

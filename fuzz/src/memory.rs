@@ -1,12 +1,16 @@
 //! A guest's memory whose every byte is known, so that a byte a device had no business with shows.
 #![allow(unsafe_code)] // guard pages around what is mapped
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+
+use crate::allowed::PAGE;
 
 /// Bytes of memory, in two regions that touch for the guest alone.
 pub(crate) const MEMORY: usize = 512 << 10;
@@ -27,20 +31,10 @@ pub(crate) struct Memory {
 impl Memory {
     /// Memory of nothing, or of a file, as after a restore.
     pub(crate) fn new(of_file: bool) -> Memory {
-        let file = of_file.then(memory_file);
-        let region = |begin: usize, end: usize| {
-            let offset = file.as_ref().map(|file| {
-                let file = file.try_clone().expect("a descriptor");
-                FileOffset::new(file.into(), begin as u64)
-            });
-            let mapped = guarded(end - begin, offset);
-            GuestRegionMmap::new(mapped, GuestAddress(begin as u64)).expect("it ends before addresses do")
-        };
-        let regions = vec![region(0, BORDER), region(BORDER, MEMORY)];
         // No byte is zero, and neighbours differ.
         let pattern: Vec<u8> = (1..=251_u8).cycle().take(MEMORY).collect();
         Memory {
-            guest: GuestMemoryMmap::from_regions(regions).expect("they do not overlap"),
+            guest: guest(&[0, BORDER, MEMORY], of_file),
             expected: pattern.clone(),
             found: vec![0; MEMORY],
             pattern,
@@ -101,35 +95,37 @@ impl Memory {
 
     /// # Panics
     ///
-    /// When a byte that is in none of the ranges, which may overlap, is not what the guest wrote there. With
-    /// `pages_vanish` a zero is what is left of a page that was taken away; no byte is one at first.
-    pub(crate) fn check(&mut self, writable: &mut Vec<Range<usize>>, pages_vanish: bool) {
+    /// When a byte that is in none of the ranges, which may overlap, is not what the guest wrote there. On a page
+    /// that may have `vanished`, a zero is what is left; no byte is one at first.
+    pub(crate) fn check(&mut self, writable: &mut Vec<Range<usize>>, vanished: &BTreeSet<usize>) {
         self.look();
         writable.push(MEMORY..MEMORY);
         writable.sort_unstable_by_key(|range| range.start);
         let mut from = 0;
         for range in writable.iter() {
             if range.start > from {
-                self.check_range(from..range.start, pages_vanish);
+                self.check_range(from..range.start, vanished);
             }
             from = from.max(range.end);
         }
     }
 
-    fn check_range(&self, range: Range<usize>, pages_vanish: bool) {
-        if self.found[range.clone()] == self.expected[range.clone()] {
-            return;
-        }
-        for at in range {
-            if self.found[at] == self.expected[at] {
-                continue;
+    fn check_range(&self, range: Range<usize>, vanished: &BTreeSet<usize>) {
+        let mut from = range.start;
+        while from < range.end {
+            let to = (from / PAGE * PAGE + PAGE).min(range.end);
+            let (found, expected) = (&self.found[from..to], &self.expected[from..to]);
+            // All of it at once, for it is most often as it should be.
+            if found != expected {
+                let zeroes = vanished.contains(&(from / PAGE));
+                for ((at, found), expected) in (from..).zip(found).zip(expected) {
+                    assert!(
+                        found == expected || *found == 0 && zeroes,
+                        "byte {at:#x} is {found:#04x} instead of {expected:#04x}: the device wrote where it was not allowed to"
+                    );
+                }
             }
-            assert!(
-                pages_vanish && self.found[at] == 0,
-                "byte {at:#x} is {:#04x} instead of {:#04x}: the device wrote where it was not allowed to",
-                self.found[at],
-                self.expected[at]
-            );
+            from = to;
         }
     }
 }
@@ -141,10 +137,24 @@ pub(crate) fn within(at: u64, length: usize) -> Option<Range<usize>> {
     (end <= MEMORY).then_some(at..end)
 }
 
-fn memory_file() -> OwnedFd {
-    let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).expect("a file in memory");
-    rustix::fs::ftruncate(&file, MEMORY as u64).expect("room");
-    file
+/// Memory with these borders between regions, of nothing or of a file, with nothing mapped around them.
+pub(crate) fn guest(borders: &[usize], of_file: bool) -> GuestMemoryMmap {
+    let file = of_file.then(|| {
+        let file =
+            rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).expect("a file in memory");
+        let length = borders.last().copied().unwrap_or_default();
+        rustix::fs::ftruncate(&file, length as u64).expect("room");
+        Arc::new(File::from(file))
+    });
+    let regions = borders.windows(2).map(|region| {
+        let begin = region[0] as u64;
+        let file = file
+            .as_ref()
+            .map(|file| FileOffset::from_arc(file.clone(), begin));
+        let mapped = guarded(region[1] - region[0], file);
+        GuestRegionMmap::new(mapped, GuestAddress(begin)).expect("it ends before addresses do")
+    });
+    GuestMemoryMmap::from_regions(regions.collect()).expect("they do not overlap")
 }
 
 /// Maps so many bytes with nothing around them, for as long as the process lives.

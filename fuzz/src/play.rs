@@ -2,7 +2,9 @@
 //!
 //! Most steps keep to the rules, so that a few that do not come far; which are which the fuzzer finds out.
 
+use berth_vmm::fuzzing::VirtioDevice;
 use virtio_bindings::virtio_mmio as reg;
+use vm_memory::GuestMemoryMmap;
 
 use crate::driver::{BUFFERS, Driver};
 use crate::input::Input;
@@ -15,6 +17,12 @@ pub(crate) trait Kind {
 
     /// Something happens that is not the driver's doing.
     fn outside(&mut self, _input: &mut Input<'_>, _driver: &mut Driver) {}
+
+    /// A device of the same kind that nobody has touched, to go on from what was saved of the first. None for those that
+    /// cannot be part of a snapshot.
+    fn again(&mut self, _memory: &GuestMemoryMmap) -> Option<VirtioDevice> {
+        None
+    }
 
     /// The queues whose chains are all used when the device rests.
     fn answered(&self) -> &[u32];
@@ -65,7 +73,7 @@ pub(crate) fn play(input: &mut Input<'_>, driver: &mut Driver, kind: &mut impl K
 }
 
 fn step(input: &mut Input<'_>, driver: &mut Driver, kind: &mut impl Kind) {
-    match input.byte() % 16 {
+    match input.byte() % 17 {
         0..=4 => request(input, driver, kind),
         5 => {
             let queue = driver.any_queue(input);
@@ -97,7 +105,33 @@ fn step(input: &mut Input<'_>, driver: &mut Driver, kind: &mut impl Kind) {
             let (features, queues) = (input.u64(), input.byte());
             driver.start(features, queues.into());
         }
-        _ => driver.skip(input.byte().into()),
+        15 => driver.skip(input.byte().into()),
+        _ => go_on(input, driver, kind),
+    }
+}
+
+/// Another device takes over with what was saved of the first, which is believed, or with something else in some places,
+/// which may be.
+fn go_on(input: &mut Input<'_>, driver: &mut Driver, kind: &mut impl Kind) {
+    let Some(mut saved) = driver.device.save() else {
+        return;
+    };
+    let memory = driver.memory().guest.clone();
+    let Some(mut second) = kind.again(&memory) else {
+        return;
+    };
+    let changes = input.byte() % 4;
+    for _ in 0..changes {
+        let at = input.below(saved.len());
+        saved[at] = input.byte();
+    }
+    let believed = second.restore(&saved);
+    assert!(
+        believed || changes > 0,
+        "a device does not believe what it saved itself"
+    );
+    if believed {
+        driver.replace(second, changes > 0);
     }
 }
 

@@ -44,4 +44,4 @@ macro_rules! replayed {
     };
 }
 
-replayed!(block rng);
+replayed!(block net vsock rng balloon fs mmio ports kernel api config snapshot);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use berth_vmm::config::{RateLimiter, TokenBucket};
 use berth_vmm::fuzzing::VirtioDevice;
 use virtio_bindings::virtio_blk as blk;
+use vm_memory::GuestMemoryMmap;
 
 use crate::driver::{Driver, memory};
 use crate::input::Input;
@@ -74,6 +75,7 @@ thread_local! {
 
 struct Block<'a> {
     paths: &'a [PathBuf; 2],
+    read_only: bool,
     limited: bool,
 }
 
@@ -121,8 +123,8 @@ impl Kind for Block<'_> {
 
     fn outside(&mut self, input: &mut Input<'_>, driver: &mut Driver) {
         match input.byte() % 4 {
-            0 => driver.device.change_file(&self.paths[1]),
-            1 => driver.device.change_file(Path::new("/nowhere")),
+            0 => driver.device.change_file(&self.paths[1], self.read_only),
+            1 => driver.device.change_file(Path::new("/"), self.read_only),
             _ if self.limited => driver.device.change_limits(limits(input)),
             _ => {}
         }
@@ -148,6 +150,10 @@ impl Kind for Block<'_> {
         driver.put(0, &said, 1, &[512, 1], false);
         driver.check_used(0);
         assert_eq!((driver.used(0), driver.is_broken()), ((1, 513), false));
+    }
+
+    fn again(&mut self, memory: &GuestMemoryMmap) -> Option<VirtioDevice> {
+        VirtioDevice::block(&self.paths[0], self.read_only, None, memory).ok()
     }
 }
 
@@ -178,6 +184,7 @@ pub(super) fn block(bytes: &[u8]) {
         let device = VirtioDevice::block(&disks.paths[0], read_only, limits, &memory.guest).expect("a disk");
         let mut block = Block {
             paths: &disks.paths,
+            read_only,
             limited,
         };
         play(&mut input, &mut Driver::new(device, memory, false), &mut block);

@@ -1,6 +1,7 @@
 //! virtio-rng: anything may be asked for, and no byte beside it is written.
 
 use berth_vmm::fuzzing::VirtioDevice;
+use vm_memory::GuestMemoryMmap;
 
 use crate::driver::{Driver, memory};
 use crate::input::Input;
@@ -28,6 +29,10 @@ impl Kind for Rng {
         driver.put(0, &[], 1, &[8], false);
         driver.check_used(0);
         assert_eq!((driver.used(0), driver.is_broken()), ((1, 8), false));
+    }
+
+    fn again(&mut self, memory: &GuestMemoryMmap) -> Option<VirtioDevice> {
+        VirtioDevice::rng(None, memory).ok()
     }
 }
 

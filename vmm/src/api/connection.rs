@@ -15,7 +15,7 @@ use super::http::{self, Bad, CONTINUE, HEAD_MAX, Head, Request, Response};
 const LINGER: usize = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     body_max: usize,
     input: Vec<u8>,
     /// The client sends nothing more.
@@ -40,7 +40,7 @@ enum Phase {
 
 impl Connection {
     /// Bodies may have `body_max` bytes.
-    pub(super) fn new(body_max: usize) -> Connection {
+    pub(crate) fn new(body_max: usize) -> Connection {
         Connection {
             body_max,
             input: Vec::new(),
@@ -53,7 +53,7 @@ impl Connection {
     }
 
     /// How many bytes it takes now.
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         match self.phase {
             Phase::Lingering(rest) => rest,
             Phase::Talking | Phase::Closing if !self.ended => HEAD_MAX + self.body_max - self.input.len(),
@@ -62,7 +62,7 @@ impl Connection {
     }
 
     /// Takes what the client sent, at most [`Connection::room`] bytes; none at its end.
-    pub(super) fn receive(&mut self, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
         self.ended |= bytes.is_empty();
         match self.phase {
             Phase::Lingering(rest) if self.ended || bytes.len() >= rest => self.phase = Phase::Over,
@@ -73,7 +73,7 @@ impl Connection {
     }
 
     /// The next request; `None` while one is not all here, or the last answer is not all sent.
-    pub(super) fn next(&mut self) -> Option<Request> {
+    pub(crate) fn next(&mut self) -> Option<Request> {
         if !self.pending().is_empty() || !matches!(self.phase, Phase::Talking) {
             return None;
         }
@@ -118,7 +118,7 @@ impl Connection {
     }
 
     /// The answer to the last request.
-    pub(super) fn answer(&mut self, response: &Response) {
+    pub(crate) fn answer(&mut self, response: &Response) {
         let last = matches!(self.phase, Phase::Closing);
         self.output.extend_from_slice(&response.encode(last));
         if last {
@@ -132,12 +132,12 @@ impl Connection {
     }
 
     /// What the client is to get.
-    pub(super) fn pending(&self) -> &[u8] {
+    pub(crate) fn pending(&self) -> &[u8] {
         &self.output[self.sent..]
     }
 
     /// So many bytes of that are sent.
-    pub(super) fn sent(&mut self, count: usize) {
+    pub(crate) fn sent(&mut self, count: usize) {
         self.sent += count;
         if self.pending().is_empty() {
             self.output.clear();
@@ -146,12 +146,12 @@ impl Connection {
     }
 
     /// Whether all is said and only the client's end is waited for.
-    pub(super) fn is_lingering(&self) -> bool {
+    pub(crate) fn is_lingering(&self) -> bool {
         matches!(self.phase, Phase::Lingering(_)) && self.pending().is_empty()
     }
 
     /// Whether it can be closed.
-    pub(super) fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over) && self.pending().is_empty()
     }
 }

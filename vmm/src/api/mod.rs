@@ -14,5 +14,7 @@ mod http;
 mod server;
 
 pub use command::{Action, Command, Fault, Question, Setting};
+#[cfg(feature = "fuzzing")]
+pub(crate) use connection::Connection;
 pub use http::{Request, Response};
 pub use server::{BODY_MAX, Server};

@@ -77,6 +77,9 @@ pub enum Error {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// Its first instruction is none of its own.
+    #[error("it begins at {0:#x}, where nothing of it is loaded")]
+    NoEntry(u64),
     /// It does not fit.
     #[error("it needs {needed} bytes of memory and the machine has {there} below 3 GiB")]
     NoRoom {
@@ -120,7 +123,7 @@ pub fn kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<Loaded, Error> {
 }
 
 fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, Error> {
-    segments::check(image, room(memory))?;
+    let end = segments::check(image, room(memory))?;
     let mut image = Cursor::new(image);
     let high = Some(GuestAddress(layout::HIGH_RAM));
     let loaded =
@@ -129,10 +132,12 @@ fn elf(memory: &GuestMemoryMmap, image: &[u8], by_note: bool) -> Result<Loaded, 
         PvhBootCapability::PvhEntryPresent(at) if by_note => Entry::Pvh(at.0),
         _ => Entry::Long(loaded.kernel_load.0),
     };
-    Ok(Loaded {
-        entry,
-        end: loaded.kernel_end,
-    })
+    let (Entry::Long(at) | Entry::Pvh(at)) = entry;
+    if !(layout::HIGH_RAM..end).contains(&at) {
+        return Err(Error::NoEntry(at));
+    }
+    // Not the loader's, which passes over segments that have no bytes in the file.
+    Ok(Loaded { entry, end })
 }
 
 /// Bytes of memory below the hole.
@@ -215,6 +220,36 @@ mod tests {
         }
         let error = kernel(&memory, Path::new("/nowhere")).unwrap_err();
         assert!(matches!(error, Error::Read(_)));
+    }
+
+    /// An ELF file of two segments, 64 bytes at 1 MiB and as many zeroes behind them, that begins at `entry`.
+    fn segments(entry: u64) -> Vec<u8> {
+        let at = layout::HIGH_RAM;
+        let mut image = b"\x7fELF\x02\x01\x01".to_vec();
+        image.resize(16, 0);
+        image.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        // Where it begins, its program headers, and no sections.
+        image.extend([entry, 64, 0].into_iter().flat_map(u64::to_le_bytes));
+        image.extend([0, 0, 0, 0, 64, 0, 56, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        for header in [[176, at, at, 64, 64, 0], [176, at + 64, at + 64, 0, 64, 0]] {
+            image.extend([1, 0, 0, 0, 5, 0, 0, 0]);
+            image.extend(header.into_iter().flat_map(u64::to_le_bytes));
+        }
+        image.resize(image.len() + 64, 0xf4);
+        image
+    }
+
+    #[test]
+    fn a_kernel_begins_where_it_is_and_ends_with_its_zeroes() {
+        let memory = crate::memory::map(16).unwrap();
+        let load = |entry| kernel(&memory, file(&segments(entry)).path());
+        let at = layout::HIGH_RAM;
+        let good = load(at).unwrap();
+        assert_eq!((good.entry, good.end), (Entry::Long(at), at + 128));
+        for entry in [at + 128, u64::MAX] {
+            let error = load(entry).unwrap_err();
+            assert!(matches!(error, Error::NoEntry(at) if at == entry), "{error}");
+        }
     }
 
     #[test]

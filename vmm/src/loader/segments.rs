@@ -19,12 +19,12 @@ struct Segment {
 }
 
 /// Looks at the segments of `image` for a machine with `room` bytes below the hole. What else its headers say is the loader's to
-/// check.
+/// check. The first byte behind all of them.
 ///
 /// # Errors
 ///
 /// [`Error::Elf`], [`Error::Segment`] and [`Error::NoRoom`].
-pub(super) fn check(image: &[u8], room: u64) -> Result<(), Error> {
+pub(super) fn check(image: &[u8], room: u64) -> Result<u64, Error> {
     let mut segments = of(image)?;
     segments.sort_by_key(|segment| segment.at);
     let mut end = layout::HIGH_RAM;
@@ -57,7 +57,7 @@ pub(super) fn check(image: &[u8], room: u64) -> Result<(), Error> {
             there: room,
         });
     }
-    Ok(())
+    Ok(end)
 }
 
 fn of(image: &[u8]) -> Result<Vec<Segment>, Error> {

@@ -27,6 +27,8 @@ use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 pub use error::Error;
 pub(crate) use new_file::NewFile;
 pub(crate) use restore::Loaded;
+#[cfg(feature = "fuzzing")]
+pub(crate) use state_file::decode;
 pub use state_file::{STATE_MAX, VERSION};
 
 use crate::arch::x86_64::chips::Chips;
@@ -48,7 +50,7 @@ const REGIONS_MAX: usize = 2;
 
 /// Everything of a machine but its memory.
 #[derive(Serialize, Deserialize)]
-struct State {
+pub(crate) struct State {
     /// Who made the host's processors, as leaf 0 of CPUID says.
     maker: [u32; 3],
     /// [`Settings`] in JSON, without log and metrics, which are a process's.
@@ -60,10 +62,10 @@ struct State {
     #[serde(deserialize_with = "bounded::at_most::<_, _, { VCPUS_MAX as usize }>")]
     processors: Vec<Processor>,
     chips: Chips,
-    serial: serial::Saved,
-    keyboard: keyboard::Saved,
+    pub(crate) serial: serial::Saved,
+    pub(crate) keyboard: keyboard::Saved,
     #[serde(deserialize_with = "bounded::at_most::<_, _, VIRTIO_MAX>")]
-    devices: Vec<Saved>,
+    pub(crate) devices: Vec<Saved>,
 }
 
 /// A machine whose processors and devices stand.

@@ -171,12 +171,12 @@ fn replace(settings: &mut Settings, load: &SnapshotLoad) -> Result<()> {
 }
 
 impl State {
-    pub(super) fn settings(&self) -> Result<Settings, Error> {
+    pub(crate) fn settings(&self) -> Result<Settings, Error> {
         serde_json::from_slice(&self.settings).map_err(Error::Settings)
     }
 
     /// Whether it is of a machine with so many processors and so much memory, that ran on a host like this.
-    pub(super) fn fits(&self, vcpus: u8, memory_mib: u32) -> Result<(), Error> {
+    pub(crate) fn fits(&self, vcpus: u8, memory_mib: u32) -> Result<(), Error> {
         let unfit = |part: &str, why| {
             Err(Error::Unfit {
                 part: part.into(),

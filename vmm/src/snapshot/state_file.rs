@@ -77,7 +77,7 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<State, Error> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<State, Error> {
     if bytes.len() > STATE_MAX {
         return Err(Error::Large);
     }

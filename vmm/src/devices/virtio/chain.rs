@@ -232,3 +232,36 @@ impl Ranges {
         Some(taken)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// As if bytes were taken one by one, each from its own address.
+        #[test]
+        fn ranges_give_their_bytes_in_order(
+            lengths in prop::collection::vec((0_u64..1 << 20, 0_usize..20), 0..12),
+            takes in prop::collection::vec(0_usize..60, 0..12),
+        ) {
+            let mut ranges = Ranges::default();
+            let mut bytes = std::collections::VecDeque::new();
+            for (at, length) in lengths {
+                ranges.push(Range { at: GuestAddress(at), length });
+                bytes.extend((at..).take(length));
+            }
+            for wanted in takes {
+                let before = ranges.length;
+                prop_assert_eq!(before, bytes.len());
+                match ranges.take(wanted) {
+                    None => prop_assert!(wanted > before && ranges.length == before),
+                    Some(taken) => {
+                        let got = taken.iter().flat_map(|range| (range.at.0..).take(range.length));
+                        prop_assert_eq!(got.collect::<Vec<_>>(), bytes.drain(..wanted).collect::<Vec<_>>());
+                    }
+                }
+            }
+        }
+    }
+}

@@ -266,7 +266,10 @@ impl Transport {
         let added = value & !self.status;
         // Steps are taken, never back, and one at a time but for the first two, which say nothing to a device.
         let next = match self.status & !VIRTIO_CONFIG_S_FAILED {
-            0 => VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER,
+            0 if value & VIRTIO_CONFIG_S_ACKNOWLEDGE != 0 => {
+                VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER
+            }
+            0 => VIRTIO_CONFIG_S_ACKNOWLEDGE,
             VIRTIO_CONFIG_S_ACKNOWLEDGE => VIRTIO_CONFIG_S_DRIVER,
             steps if steps & VIRTIO_CONFIG_S_FEATURES_OK == 0 => VIRTIO_CONFIG_S_FEATURES_OK,
             _ => VIRTIO_CONFIG_S_DRIVER_OK,

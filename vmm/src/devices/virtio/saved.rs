@@ -28,6 +28,14 @@ pub(crate) struct Saved {
     pub(super) kept: Kept,
 }
 
+#[cfg(feature = "fuzzing")]
+impl Saved {
+    /// The number of the device's kind.
+    pub(crate) fn kind(&self) -> u32 {
+        self.kind
+    }
+}
+
 /// What the driver reads of its interrupt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Interrupt {
