@@ -128,13 +128,19 @@ fn network_error(config: &ContainerConfig, e: network::Error) -> Error {
     }
 }
 
-/// Answers the container's questions for names; on no network nobody does.
+/// Whether it has a name server of ours. One that is on no network at the moment may join one while it runs.
+fn serves_names(config: &ContainerConfig, attachment: &Attachment) -> bool {
+    let may_join = matches!(config.host.network, NetworkMode::Bridge | NetworkMode::Named(_));
+    !attachment.endpoints.is_empty() || (may_join && attachment.netns.is_some())
+}
+
+/// Answers the container's questions for names.
 fn name_server(
     paths: &Paths,
     config: &ContainerConfig,
     attachment: &mut Attachment,
 ) -> Result<Option<Responder>> {
-    if attachment.endpoints.is_empty() {
+    if !serves_names(config, attachment) {
         return Ok(None);
     }
     let (paths, id, dns) = (network_paths(paths), config.id.as_str(), &config.host.dns);
@@ -193,7 +199,9 @@ fn etc_files(paths: &Paths, config: &ContainerConfig, attachment: Option<&Attach
         return Ok(());
     }
     let endpoints = attachment.map_or(&[][..], |a| &a.endpoints);
-    let name_server = attachment.and_then(Attachment::name_server_address);
+    let name_server = attachment
+        .filter(|attachment| serves_names(config, attachment))
+        .and_then(Attachment::name_server_address);
     let dns = &config.host.dns;
     write("hostname", files::hostname(&config.hostname).into())?;
     let (hosts, resolv_conf) = if config.host.network == NetworkMode::Host {

@@ -144,11 +144,16 @@ fn who_does_not_run_is_on_its_networks_when_it_starts() {
     }
     let _ = berth.run(["start", "box"]).ok();
     assert_eq!((networks(&berth, "box").as_str(), links(&berth, "box")), ("", 0));
+    sleeping(&berth, "neighbour", &[]);
+    let lookup = ["exec", "box", "nslookup", "neighbour"];
+    assert_ne!(berth.run(lookup).code, 0, "it knows nobody");
     let _ = berth.run(["network", "connect", "bridge", "box"]).ok();
     assert_eq!(
         (networks(&berth, "box").as_str(), links(&berth, "box")),
         ("bridge", 1)
     );
+    // Its name server was there before the network.
+    let _ = berth.run(lookup).ok();
 
     let _ = berth.run(["stop", "-t", "0", "box"]).ok();
     let _ = berth.run(["network", "connect", "back", "box"]).ok();
