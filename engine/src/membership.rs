@@ -18,6 +18,9 @@ use crate::{reconcile, record};
 /// A longer `/etc/hosts` is the container's own work and left to it.
 const HOSTS_MAX: u64 = 1 << 20;
 
+/// In a running container's directory: the network that is being joined or left.
+pub(crate) const CHANGING: &str = "network.changing";
+
 impl Engine {
     /// Joins a container to one more network, at once if it runs. On failure it has not joined.
     ///
@@ -28,6 +31,7 @@ impl Engine {
     pub fn connect(&self, id: &ContainerId, endpoint: &Endpoint) -> Result<()> {
         let _lock = record::lock(&self.paths, id)?;
         let state = reconcile::locked(&self.paths, id)?;
+        self.finish_change(id, state.pid > 0)?;
         let before = record::config(&self.paths, id)?;
         changeable(&before)?;
         for alias in &endpoint.aliases {
@@ -39,7 +43,8 @@ impl Engine {
             return Err(failed(id, network::Error::Attached { container, network }));
         }
         networks.push(endpoint.clone());
-        self.change(&before, networks, state.pid > 0, |config| {
+        let runs = state.pid > 0;
+        self.change(&before, networks, runs, &endpoint.network, |config| {
             self.join(config, endpoint)
         })
     }
@@ -52,6 +57,7 @@ impl Engine {
     pub fn disconnect(&self, id: &ContainerId, network: &str) -> Result<()> {
         let _lock = record::lock(&self.paths, id)?;
         let state = reconcile::locked(&self.paths, id)?;
+        self.finish_change(id, state.pid > 0)?;
         let before = record::config(&self.paths, id)?;
         changeable(&before)?;
         let mut networks = before.endpoints();
@@ -61,38 +67,67 @@ impl Engine {
             let (container, network) = (id.to_string(), network.to_owned());
             return Err(failed(id, network::Error::NotAttached { container, network }));
         }
-        self.change(&before, networks, state.pid > 0, |config| {
+        let runs = state.pid > 0;
+        self.change(&before, networks, runs, network, |config| {
             self.leave(config, network)
         })
     }
 
-    /// Records the networks, then does `now` if the container is attached; the record says what is in force.
+    /// Records the networks, then does `now` if the container is attached; the record says what is in force. Killed on the way it
+    /// leaves a note of the network it was about, for [`Engine::finish_change`].
     fn change(
         &self,
         before: &ContainerConfig,
         networks: Vec<Endpoint>,
         runs: bool,
+        network: &str,
         now: impl FnOnce(&ContainerConfig) -> Result<()>,
     ) -> Result<()> {
         let config = ContainerConfig {
             networks: Some(networks),
             ..before.clone()
         };
-        record::save_config(&self.paths, &config)?;
         if !runs {
-            return Ok(());
+            return record::save_config(&self.paths, &config);
         }
-        match now(&config) {
+        let note = self.paths.run_dir(&config.id).join(CHANGING);
+        fs::write(&note, network).at("write", &note)?;
+        record::save_config(&self.paths, &config)?;
+        let changed = match now(&config) {
             Ok(()) => self.reload(&config, false),
             // It ended a moment ago; its next start reads the record.
-            Err(Error::Network { source, .. }) if matches!(*source, network::Error::NotAttached { .. }) => {
-                Ok(())
-            }
+            Err(e) if is_not_attached(&e) => Ok(()),
             Err(e) => {
                 record::save_config(&self.paths, before)?;
                 Err(e)
             }
+        };
+        forget(&note)?;
+        changed
+    }
+
+    /// Brings a change that was killed half way to its end: whatever there is of the place on that network goes, and if the
+    /// record has it, it is made anew.
+    fn finish_change(&self, id: &ContainerId, runs: bool) -> Result<()> {
+        let note = self.paths.run_dir(id).join(CHANGING);
+        let network = match fs::read_to_string(&note) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.at("read", &note)?,
+        };
+        // An empty note was cut short itself, before anything had changed.
+        if runs && !network.is_empty() {
+            let config = record::config(&self.paths, id)?;
+            match self.leave(&config, &network) {
+                Err(e) if !is_not_attached(&e) => return Err(e),
+                _ => {}
+            }
+            let recorded = config.endpoints();
+            if let Some(endpoint) = recorded.iter().find(|endpoint| endpoint.network == network) {
+                self.join(&config, endpoint)?;
+            }
+            self.reload(&config, false)?;
         }
+        forget(&note)
     }
 
     fn join(&self, config: &ContainerConfig, endpoint: &Endpoint) -> Result<()> {
@@ -119,6 +154,18 @@ impl Engine {
             remove(&hosts, &line).at("write", &hosts)?;
         }
         Ok(())
+    }
+}
+
+fn is_not_attached(e: &Error) -> bool {
+    matches!(e, Error::Network { source, .. } if matches!(**source, network::Error::NotAttached { .. }))
+}
+
+fn forget(note: &Path) -> Result<()> {
+    match fs::remove_file(note) {
+        // Swept with the rest of a run that ended meanwhile.
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", note, e)),
+        _ => Ok(()),
     }
 }
 

@@ -95,7 +95,11 @@ fn join(paths: &Paths, container_id: &str, endpoint: &Endpoint) -> Result<Endpoi
     Ok(status)
 }
 
-/// Takes a running container off one network.
+/// Takes a running container off one network. Of one that is not on it, it takes back what a change that was killed has left
+/// there: an address, a network that nobody closes.
+///
+/// # Errors
+/// [`Error::NotAttached`], also after that.
 pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()> {
     let network = if network == "default" {
         super::DEFAULT_NETWORK
@@ -109,6 +113,13 @@ pub fn disconnect(paths: &Paths, container_id: &str, network: &str) -> Result<()
         .iter()
         .position(|endpoint| endpoint.network == network)
     else {
+        for (_, ip) in lease::of_container(paths, container_id)
+            .into_iter()
+            .filter(|(on, _)| on == network)
+        {
+            lease::release(paths, network, ip, container_id)?;
+        }
+        close_if_idle(paths, network)?;
         return Err(Error::NotAttached {
             container: container_id.to_owned(),
             network: network.to_owned(),

@@ -12,6 +12,7 @@ use crate::container::{Health, State, Status};
 use crate::error::{At, Error, Result};
 use crate::flags::{Isolation, NetworkMode};
 use crate::isolation::{self, Launched, Sandbox};
+use crate::membership::CHANGING;
 use crate::network::{self, AttachRequest, Attachment, FarEnd, Released, dns::Responder, files};
 use crate::paths::Paths;
 use crate::reconcile::{network_paths, settle};
@@ -232,7 +233,7 @@ pub(super) fn undo(paths: &Paths, config: &ContainerConfig) -> Released {
 /// Empties the run directory but for the lock, whose absence would read as "shim gone".
 fn sweep(run: &Path) {
     let _ = std::fs::remove_dir_all(run.join("bundle"));
-    for name in ["resolv.conf", "hosts", "hostname"] {
+    for name in ["resolv.conf", "hosts", "hostname", CHANGING] {
         let _ = std::fs::remove_file(run.join(name));
     }
     isolation::vm::clear(run);

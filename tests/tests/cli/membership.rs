@@ -1,5 +1,8 @@
 //! `network connect` and `disconnect`: containers that run and that do not, and what their next start finds.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use berth_tests::Berth;
 
 use crate::fixture::{berth, remove_all, sleeping};
@@ -159,6 +162,44 @@ fn who_does_not_run_is_on_its_networks_when_it_starts() {
     let _ = berth.run(["network", "connect", "back", "box"]).ok();
     let _ = berth.run(["network", "rm", "back"]).ok();
     refused(&berth, &["start", "box"], &["network back does not exist"]);
+    remove_all(&berth);
+}
+
+#[test]
+fn a_change_that_was_killed_is_finished_by_the_next() {
+    let Some(berth) = with_networks() else { return };
+    sleeping(&berth, "box", &["--network", "front"]);
+    for round in 0..24u64 {
+        // Each begins where the one before has ended.
+        for (killed, next, expected) in [
+            ("connect", "disconnect", 1),
+            ("connect", "connect", 2),
+            ("disconnect", "connect", 2),
+            ("disconnect", "disconnect", 1),
+        ] {
+            let what = format!("round {round}: {killed} killed, then {next}");
+            let mut process = berth
+                .command(["network", killed, "back", "box"])
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("start berth");
+            std::thread::sleep(Duration::from_millis(round));
+            process.kill().expect("kill berth");
+            process.wait().expect("wait for berth");
+            let ran = berth.run(["network", next, "back", "box"]);
+            // It had not begun, or was done.
+            let nothing_to_do = ["attached to network back already", "not attached to network back"]
+                .iter()
+                .any(|words| ran.stderr.contains(words));
+            assert!(ran.code == 0 || nothing_to_do, "{what}: {}", ran.stderr);
+            assert_eq!(links(&berth, "box"), expected, "{what}");
+            let names = ["", "front", "back front"][expected];
+            assert_eq!(networks(&berth, "box"), names, "{what}");
+            if expected == 2 {
+                let _ = berth.run(["exec", "box", "ping", "-c1", "10.99.2.1"]).ok();
+            }
+        }
+    }
     remove_all(&berth);
 }
 
