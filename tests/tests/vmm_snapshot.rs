@@ -350,3 +350,35 @@ fn files_that_are_none_are_refused_in_one_line() {
         "nothing is left behind"
     );
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_leaves_the_one_before() {
+    if !has_kvm() {
+        return;
+    }
+    let first = Counter::start(4);
+    first.run();
+    first.set("Paused");
+    first.save();
+    let (memory, state) = (first.file("memory"), first.file("state"));
+    let both = || [&memory, &state].map(|file| std::fs::read(file).unwrap());
+    let before = both();
+    let directory = first.file("");
+    let directory = directory.display();
+    for (state, words) in [
+        (format!("{directory}/nowhere/state"), "No such file or directory"),
+        (format!("{directory}"), "it is no regular file"),
+        (
+            format!("{directory}/./memory"),
+            "one file would replace the other",
+        ),
+    ] {
+        let ask = format!(
+            r#"{{"mem_file_path": "{}", "snapshot_path": "{state}"}}"#,
+            memory.display()
+        );
+        let said = first.vmm.refused("PUT", "/snapshot/create", &ask);
+        assert!(said.contains(words), "{words}: {said}");
+        assert!(both() == before, "{words}: a file has changed");
+    }
+}

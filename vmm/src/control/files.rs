@@ -34,7 +34,7 @@ impl Outside {
     ///
     /// # Errors
     ///
-    /// [`Error::Drive`] and [`Error::Snapshot`].
+    /// [`Error::Drive`], [`Error::Snapshot`], and [`Error::Invalid`] for a snapshot of one file.
     pub(crate) fn open(action: &Action, settings: &Settings) -> Result<Outside> {
         match action {
             Action::ChangeDrive(change) => {
@@ -52,9 +52,19 @@ impl Outside {
             }
             Action::CreateSnapshot(ask) => {
                 let new = |path| NewFile::beside(path).map_err(in_file(path));
+                let (memory, state) = (new(&ask.mem_file_path)?, new(&ask.snapshot_path)?);
+                if memory
+                    .is_at_the_place_of(&state)
+                    .map_err(in_file(&ask.snapshot_path))?
+                {
+                    return Err(Error::Invalid {
+                        field: "mem_file_path",
+                        why: "it is snapshot_path, and one file would replace the other".into(),
+                    });
+                }
                 Ok(Outside::Snapshot {
-                    memory: new(&ask.mem_file_path)?,
-                    state: new(&ask.snapshot_path)?,
+                    memory,
+                    state,
                     ask: ask.clone(),
                 })
             }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -53,6 +53,26 @@ impl NewFile {
         &self.file
     }
 
+    /// Whether both are to have one name, however it was written.
+    ///
+    /// # Errors
+    ///
+    /// Those of `stat(2)` of their directories.
+    pub(crate) fn is_at_the_place_of(&self, other: &NewFile) -> Result<bool, Error> {
+        let directory = |new: &NewFile| {
+            let there = std::fs::metadata(new.directory()).map_err(Error::io("look at the directory of"))?;
+            Ok((there.dev(), there.ino()))
+        };
+        Ok(self.path.file_name() == other.path.file_name() && directory(self)? == directory(other)?)
+    }
+
+    fn directory(&self) -> &Path {
+        match self.path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+
     /// Gives it its name, durably; one that was there before goes on being whoever has it open. Who wrote it has synced it.
     ///
     /// # Errors
@@ -60,11 +80,7 @@ impl NewFile {
     /// Those of `rename(2)`, and of `fsync(2)` of the directory.
     pub(crate) fn finish(self) -> Result<(), Error> {
         std::fs::rename(&self.temporary, &self.path).map_err(Error::io("rename"))?;
-        let directory = match self.path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let directory = File::open(directory).map_err(Error::io("open the directory of"))?;
+        let directory = File::open(self.directory()).map_err(Error::io("open the directory of"))?;
         directory.sync_all().map_err(Error::io("sync the directory of"))
     }
 }
