@@ -46,6 +46,16 @@ impl BerthVm {
     /// When the binaries are not there or the VM does not come up.
     #[must_use]
     pub fn boot() -> BerthVm {
+        BerthVm::boot_with(Vec::new())
+    }
+
+    /// The same with `files` in it: path here, path there, mode.
+    ///
+    /// # Panics
+    ///
+    /// As [`BerthVm::boot`].
+    #[must_use]
+    pub fn boot_with(files: Vec<(PathBuf, String, u32)>) -> BerthVm {
         let scratch = tempfile::tempdir().expect("make a directory");
         let tree = stock_modules_tree();
         let release = tree.file_name().expect("a release").to_string_lossy();
@@ -62,6 +72,7 @@ impl BerthVm {
             memory_mib: 3072,
             files: modules
                 .chain(programs.map(|name| program(name, scratch.path())))
+                .chain(files)
                 .chain([
                     (stock_kernel(), "/vmlinuz".into(), 0o644),
                     (busybox_archive(scratch.path()), "/busybox.tar".into(), 0o644),

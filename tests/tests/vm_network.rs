@@ -1,7 +1,7 @@
 //! Networks of `berth run --isolation vm` in the test VM: a microVM beside a container on the same network, both seen from the
 //! host and from a machine beyond it.
 
-use berth_tests::{BerthVm, TEST_VM, require};
+use berth_tests::{BerthVm, NGINX_SAYS, Need, TEST_VM, nginx_archive, require};
 
 /// A machine beyond the host, at 198.51.100.2: it knows no way back but to the host itself.
 const OUTSIDE: &str =
@@ -22,10 +22,18 @@ const UNHEARD: &str = "awk '/^Udp: [0-9]/ { print $3 }' /proc/net/snmp";
 
 #[test]
 fn a_microvm_is_a_neighbour() {
-    if !require(TEST_VM) {
+    let of_image = [
+        Need::Program("mmdebstrap"),
+        Need::Program("umoci"),
+        Need::Program("skopeo"),
+    ];
+    if !require(&[TEST_VM, &of_image].concat()) {
         return;
     }
-    let mut host = BerthVm::boot();
+    let scratch = tempfile::tempdir().expect("a directory");
+    let archive = scratch.path().join("nginx.tar");
+    nginx_archive(&archive);
+    let mut host = BerthVm::boot_with(vec![(archive, "/nginx.tar".into(), 0o644)]);
     host.add_kernel();
     let _ = host.run(OUTSIDE).ok();
     let before = host.look();
@@ -59,7 +67,24 @@ fn a_microvm_is_a_neighbour() {
             refused.stdout
         );
     }
+    nginx_serves_its_page(&mut host);
     it_leaves_nothing(&mut host, &before);
+}
+
+/// A real image, whose layers become disks: a server that looks up its user, opens a privileged port, and logs to its streams.
+fn nginx_serves_its_page(host: &mut BerthVm) {
+    let page = host
+        .run(
+            "berth load -q -i /nginx.tar && rm /nginx.tar && berth run -d --isolation vm --name site -p 8081:80 nginx:1 &&
+             until wget -q -O - http://127.0.0.1:8081/; do sleep 0.5; done
+             nsenter -n -t $(cat /outside) wget -q -O - http://198.51.100.1:8081/",
+        )
+        .ok();
+    let said: Vec<&str> = page.lines().rev().take(2).collect();
+    assert_eq!(said, [NGINX_SAYS, NGINX_SAYS], "{page}");
+    assert!(host.run("berth logs site").ok().contains("GET / "));
+    assert_eq!(host.run("berth stop site && berth wait site").ok(), "site\n0");
+    let _ = host.run("berth rm site").ok();
 }
 
 fn refused_before_it_is_made(host: &mut BerthVm) {

@@ -1,24 +1,8 @@
 //! A real image through its whole life, as the demo does: from a registry, published, fetched, looked at, stopped.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use berth_tests::{Berth, Need, Output, Registry, require};
+use berth_tests::{Berth, NGINX_SAYS, Need, Registry, nginx_layout, require};
 
 use crate::fixture::eventually;
-
-/// nginx on Debian as an OCI layout, made once and kept in `target/images`.
-fn layout() -> PathBuf {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let layout = workspace.join("target/images/nginx");
-    let made = Command::new(workspace.join("scripts/make-image"))
-        .arg("nginx")
-        .arg(&layout)
-        .output()
-        .expect("start make-image");
-    let _ = Output::from(made).ok();
-    layout
-}
 
 #[test]
 fn nginx_from_the_registry_to_its_end() {
@@ -34,7 +18,7 @@ fn nginx_from_the_registry_to_its_end() {
         return;
     }
     let registry = Registry::start();
-    let image = registry.push_with_skopeo(&format!("oci:{}:latest", layout().display()), "web/nginx:1");
+    let image = registry.push_with_skopeo(&format!("oci:{}:latest", nginx_layout().display()), "web/nginx:1");
     let mut berth = Berth::new();
     let _ = berth.run(["pull", "--quiet", &image]).ok();
     assert!(berth.run(["images"]).ok().contains("web/nginx"));
@@ -55,7 +39,7 @@ fn nginx_from_the_registry_to_its_end() {
     let address = berth.run(["port", "web", "80/tcp"]).ok();
     let url = format!("http://{address}/");
     eventually("the page comes", || {
-        berth.network().run("curl", &["-fsS", &url]).stdout == "hello from nginx in berth\n"
+        berth.network().run("curl", &["-fsS", &url]).stdout == format!("{NGINX_SAYS}\n")
     });
     assert!(berth.run(["ps"]).ok().contains("->80/tcp"));
     eventually("the access is logged", || {
