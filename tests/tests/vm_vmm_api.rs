@@ -13,7 +13,7 @@ fn a_machine_of_the_apis_own() {
     }
     let this = std::env::current_exe().expect("a running test has a path");
     let files = vec![(this, "/t/deps/vm_vmm_api".into(), 0o755)];
-    let mut vms = Microvms::boot(&["virtio_mmio", "virtio_blk"], files);
+    let mut vms = Microvms::boot(&["virtio_mmio", "virtio_blk", "button", "evdev"], files);
     let inside = "cd /t && TMPDIR=/t /t/deps/vm_vmm_api --ignored --nocapture --test-threads 1";
     let output = vms.vm.run_for(inside, Duration::from_secs(900)).ok();
     assert!(
@@ -25,6 +25,7 @@ fn a_machine_of_the_apis_own() {
 const BOOT: &str = r#"{"kernel_image_path": "/t/vmlinuz", "initrd_path": "/t/initrd", "boot_args": "quiet console=ttyS0 panic=-1"}"#;
 const START: &str = r#"{"action_type": "InstanceStart"}"#;
 const KEYS: &str = r#"{"action_type": "SendCtrlAltDel"}"#;
+const BUTTON: &str = r#"{"action_type": "PressPowerButton"}"#;
 
 /// Bit 19 of ECX in leaf 1: SSE4.1.
 const NO_SSE4_1: &str = r#"{"cpuid_modifiers": [{"leaf": "0x1", "subleaf": "0x0", "flags": 0,
@@ -101,6 +102,7 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     changes_a_disk(&mut vmm);
     changes_a_network_card(&vmm);
     stands_and_goes_on(&mut vmm);
+    its_power_button_is_a_key(&mut vmm);
     // Three keys, pressed while nobody can read them.
     pause(&vmm);
     vmm.done("PUT", "/actions", KEYS);
@@ -113,6 +115,21 @@ fn http_calls_build_start_pause_and_end_a_machine() {
     assert_eq!(vmm.wait(), 3, "{}", vmm.text("console"));
     assert!(!vmm.socket().exists());
     assert!(counted(&vmm, "/vcpu/exit_io_out") > before, "the end is counted");
+}
+
+/// `KEY_POWER`, 116, goes down and up again at the input device of Linux' button driver.
+fn its_power_button_is_a_key(vmm: &mut VmmApi) {
+    let device = "grep -A 9 'Power Button' /proc/bus/input/devices | grep -o -m 1 'event[0-9]*'";
+    // Four events of 24 bytes: the key, and the end of what belongs to it, twice. Type, code and value are at 16.
+    let read =
+        "head -c 96 /dev/input/$device | od -An -v -w24 -tu2 | awk '{ printf \" %d-%d-%d\", $9, $10, $11 }'";
+    vmm.type_at_console(&format!("device=$({device}); echo keys:$({read})\n"));
+    // Nobody tells when it is open.
+    eventually("the key is read", || {
+        vmm.done("PUT", "/actions", BUTTON);
+        std::thread::sleep(Duration::from_millis(500));
+        vmm.text("console").contains("1-116-1 0-0-0 1-116-0 0-0-0")
+    });
 }
 
 /// Each thread has a filter, or none: `Seccomp` of proc_pid_status(5).

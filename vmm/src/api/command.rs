@@ -64,6 +64,8 @@ pub enum Action {
     Resume,
     /// Press the three keys.
     SendCtrlAltDel,
+    /// Press the power button.
+    PressPowerButton,
     /// Write the counters.
     FlushMetrics,
     /// Give a disk other contents or limits.
@@ -127,6 +129,8 @@ enum ActionType {
     FlushMetrics,
     InstanceStart,
     SendCtrlAltDel,
+    /// Ours: Firecracker has no such button.
+    PressPowerButton,
 }
 
 #[derive(Deserialize)]
@@ -206,6 +210,7 @@ fn put(path: &[&str], body: &[u8]) -> Result<Option<Command>, Fault> {
                 ActionType::InstanceStart => Command::Start,
                 ActionType::FlushMetrics => Command::Act(Action::FlushMetrics),
                 ActionType::SendCtrlAltDel => Command::Act(Action::SendCtrlAltDel),
+                ActionType::PressPowerButton => Command::Act(Action::PressPowerButton),
             }));
         }
         ["snapshot", "create"] => return Ok(Some(Command::Act(Action::CreateSnapshot(read(body)?)))),
@@ -334,6 +339,7 @@ mod tests {
             ("PUT", "/actions", r#"{"action_type": "InstanceStart"}"#),
             ("PUT", "/actions", r#"{"action_type": "FlushMetrics"}"#),
             ("PUT", "/actions", r#"{"action_type": "SendCtrlAltDel"}"#),
+            ("PUT", "/actions", r#"{"action_type": "PressPowerButton"}"#),
             ("PATCH", "/vm", r#"{"state": "Paused"}"#),
             ("PATCH", "/vm/", r#"{"state": "Resumed"}"#),
             ("PUT", "/snapshot/create", SNAPSHOT),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::files::Inside;
 use super::{Controller, Refusal, Running, Status};
 use crate::api::{Action, Response};
+use crate::arch::x86_64::layout;
 use crate::config::{BalloonChange, DriveChange, Id, NetworkInterfaceChange};
 use crate::devices::virtio::balloon::Balloon;
 use crate::devices::virtio::endpoint::Shared;
@@ -35,6 +36,7 @@ impl Controller {
                 self.status = Status::Running;
             }
             Action::SendCtrlAltDel => running.ctrl_alt_del()?,
+            Action::PressPowerButton => running.vm.pulse(layout::POWER_BUTTON_IRQ)?,
             Action::FlushMetrics => self.writer.flush()?,
             Action::ChangeDrive(change) => {
                 running.change_drive(&change, &mut files)?;

@@ -85,6 +85,7 @@ const KVM_SET_USER_MEMORY_REGION: u32 = kvm(
     0x46,
     size_of::<kvm_bindings::kvm_userspace_memory_region>(),
 );
+const KVM_IRQ_LINE: u32 = kvm(_IOC_WRITE, 0x61, size_of::<kvm_bindings::kvm_irq_level>());
 const TUNSETOFFLOAD: u32 = request(libc::TUNSETOFFLOAD);
 
 /// The signal that makes a processor stand: the C library's first of those that are free to use.
@@ -253,6 +254,8 @@ const LOOP: &[Allowed] = &[
     // Another file for a disk: what it is.
     Allowed(libc::SYS_lseek, &[]),
     Allowed(libc::SYS_statx, &[]),
+    // The power button.
+    Allowed(libc::SYS_ioctl, &[OneOf(1, &[KVM_IRQ_LINE])]),
     // A snapshot's files.
     Allowed(libc::SYS_ioctl, &[OneOf(1, KVM_READS_MACHINE)]),
     Allowed(libc::SYS_ftruncate, &[]),

@@ -217,6 +217,9 @@ fn a_processor_runs_and_does_little_else() {
     }
     // KVM_GET_CLOCK.
     allowed(LOOP, libc::SYS_ioctl, [-1, 0x8030_ae7c, 0, 0]);
+    // KVM_IRQ_LINE: the power button.
+    allowed(LOOP, libc::SYS_ioctl, [-1, 0x4008_ae61, 0, 0]);
+    forbidden(PROCESSOR, libc::SYS_ioctl, [-1, 0x4008_ae61, 0, 0]);
     // KVM_SET_USER_MEMORY_REGION: what the guest's memory is.
     forbidden(PROCESSOR, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);
     allowed(LOOP, libc::SYS_ioctl, [-1, 0x4020_ae46, 0, 0]);

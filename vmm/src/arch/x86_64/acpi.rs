@@ -1,5 +1,5 @@
-//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, virtio devices, where a panic is
-//! told, generation id, clock, sleep and reset.
+//! ACPI tables of a machine with reduced hardware: processors, interrupt controllers, COM1, keyboard, power button, virtio devices,
+//! where a panic is told, generation id, clock, sleep and reset.
 //!
 //! ```text
 //! RSDP ─► XSDT ─┬─► FADT ─► DSDT      how to switch off and reset; devices
@@ -28,6 +28,9 @@ const REVISION: u32 = 1;
 const TABLES: u64 = layout::RSDP + 64;
 const SDT_HEADER: usize = 36;
 const GENERATION_DEVICE: &str = "_SB_.VGEN";
+const BUTTON_DEVICE: &str = "_SB_.PWRB";
+/// What drivers of the power button are notified with (ACPI 6.5 §5.6.6).
+const BUTTON_PRESSED: u8 = 0x80;
 /// What drivers of the generation id are notified with.
 const GENERATION_CHANGED: u8 = 0x80;
 
@@ -120,6 +123,7 @@ fn dsdt(vcpus: u8, virtio: usize) -> Vec<u8> {
     body.extend(com1());
     body.extend(keyboard());
     body.extend(pvpanic());
+    body.extend(power_button());
     body.extend(generation_id());
     body.extend(clock());
     body.extend(events());
@@ -158,6 +162,13 @@ fn pvpanic() -> Vec<u8> {
     bytes(&aml::Device::new("_SB_.PEVT".into(), vec![&hid, &resources]))
 }
 
+/// A control-method power button (ACPI 6.5 §4.8.3.2.1.2): hardware of its own there is none.
+fn power_button() -> Vec<u8> {
+    let hid = aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0C0C"));
+    let uid = aml::Name::new("_UID".into(), &aml::ZERO);
+    bytes(&aml::Device::new(BUTTON_DEVICE.into(), vec![&hid, &uid]))
+}
+
 /// Where the generation id lies ("Virtual Machine Generation ID", Microsoft 2012).
 fn generation_id() -> Vec<u8> {
     const KIND: &str = "VM_Gen_Counter";
@@ -193,14 +204,22 @@ fn clock() -> Vec<u8> {
     ))
 }
 
-/// The device that tells of events where there is no fixed hardware for it (ACPI 6.5 §5.6.9): its interrupt says that there is
-/// another generation id.
+/// The device that tells of events where there is no fixed hardware for it (ACPI 6.5 §5.6.9): one interrupt says that there
+/// is another generation id, the other that somebody pressed the power button.
 fn events() -> Vec<u8> {
     let id = aml::Path::new(&format!("\\{GENERATION_DEVICE}"));
     let changed = aml::Notify::new(&id, &GENERATION_CHANGED);
-    let hear = aml::Method::new("_EVT".into(), 1, true, vec![&changed]);
-    let line = aml::Interrupt::new(true, true, false, false, layout::GENERATION_IRQ);
-    let resources = aml::ResourceTemplate::new(vec![&line]);
+    let button = aml::Path::new(&format!("\\{BUTTON_DEVICE}"));
+    let pressed = aml::Notify::new(&button, &BUTTON_PRESSED);
+    let [for_id, for_button] = [layout::GENERATION_IRQ, layout::POWER_BUTTON_IRQ];
+    let of_id = aml::Equal::new(&aml::Arg(0), &for_id);
+    let of_button = aml::Equal::new(&aml::Arg(0), &for_button);
+    let if_id = aml::If::new(&of_id, vec![&changed]);
+    let if_button = aml::If::new(&of_button, vec![&pressed]);
+    let hear = aml::Method::new("_EVT".into(), 1, true, vec![&if_id, &if_button]);
+    let line = |irq| aml::Interrupt::new(true, true, false, false, irq);
+    let (id_line, button_line) = (line(for_id), line(for_button));
+    let resources = aml::ResourceTemplate::new(vec![&id_line, &button_line]);
     let hid = aml::Name::new("_HID".into(), &"ACPI0013");
     let uid = aml::Name::new("_UID".into(), &aml::ZERO);
     let resources = aml::Name::new("_CRS".into(), &resources);

@@ -74,6 +74,8 @@ pub const I8042_PORT: u16 = 0x60;
 pub const KEYBOARD_IRQ: u32 = 1;
 /// Interrupt of ACPI's event device, which tells of another generation id.
 pub const GENERATION_IRQ: u32 = 5;
+/// Interrupt of the same device, which tells that the power button was pressed.
+pub const POWER_BUTTON_IRQ: u32 = 3;
 /// ACPI's sleep control and status (one port), then the reset register.
 pub const POWER_PORT: u16 = 0x600;
 /// Where a panic is told, as in QEMU.
