@@ -498,7 +498,7 @@ fn a_machine_has_a_cgroup_of_its_own() {
     let theirs = cgroup_of(vmm.machine());
     assert_eq!(
         theirs,
-        format!("{}/berth-vmm/{keeper}.vm", here.trim_end_matches('/'))
+        format!("{}/berth-vmm-{keeper}.vm", here.trim_end_matches('/'))
     );
     for task in fs::read_dir(of_process(&vmm, "task")).unwrap() {
         let pid = task.unwrap().file_name().to_string_lossy().parse().unwrap();

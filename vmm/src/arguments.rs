@@ -83,7 +83,7 @@ pub struct Arguments {
     /// Network namespace of the jail, where TAPs are looked for; unless given, an empty one, and TAPs are the starter's
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
-    /// Cgroup, from the root, in which the machine's is made, with the name of --id; unless given, "berth-vmm" in the starter's
+    /// Cgroup, from the root, in which the machine's is made, with the name of --id; unless given, it is in the starter's
     #[arg(long, value_name = "PATH", value_parser = cgroup_path)]
     parent_cgroup: Option<CgroupPath>,
     /// Control file of the machine's cgroup, and what to write to it; any number of times

@@ -5,6 +5,7 @@ mod devices;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
+use berth_sys::credentials;
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Kvm, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -96,6 +97,9 @@ fn ask_beside(kvm: Arc<Kvm>) -> Result<(mpsc::Receiver<Result<CpuId>>, JoinHandl
     let (sender, answer) = mpsc::channel();
     let thread = std::thread::Builder::new().name("cpuid".into());
     let asking = thread.spawn(move || {
+        // Root and working directory of its own: who shares his with a thread, one that is about to end even, enters no mount
+        // namespace (setns(2)).
+        let _ = credentials::unshare(libc::CLONE_FS);
         // Fails when the machine could not be built meanwhile.
         let _ = sender.send(cpuid::supported(&kvm));
     });

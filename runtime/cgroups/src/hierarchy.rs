@@ -6,7 +6,6 @@ use rustix::fs::AtFlags;
 
 use crate::dir::{Dir, Version};
 use crate::error::{Error, Result};
-use crate::path::CgroupPath;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 
@@ -139,6 +138,26 @@ impl Hierarchy {
         Self::detect_at(Path::new(MOUNT))
     }
 
+    /// Whether this is a v2 host; one look.
+    #[must_use]
+    pub fn is_unified() -> bool {
+        matches!(Dir::open_mount(Path::new(MOUNT)), Some((_, Version::V2)))
+    }
+
+    /// The same without those v1 hierarchies that have none of these controllers, by their v1 names: each takes time to make, enter
+    /// and remove a cgroup in. On v2 there is one hierarchy.
+    #[must_use]
+    pub fn only(mut self, controllers: &[&str]) -> Self {
+        let has = |mount: &Mount| {
+            mount
+                .controllers
+                .iter()
+                .any(|one| controllers.contains(&one.name()))
+        };
+        self.v1.retain(has);
+        self
+    }
+
     fn detect_at(mount: &Path) -> Result<Self> {
         if let Some((root, Version::V2)) = Dir::open_mount(mount) {
             return Ok(Self {
@@ -225,12 +244,10 @@ impl Hierarchy {
         })
     }
 
-    /// Names of the cgroups directly below `path`, in whichever hierarchy has it. Best effort.
-    pub fn children(&self, path: &CgroupPath) -> Vec<String> {
+    /// Names of the cgroups directly below, in one of the hierarchies. Best effort.
+    pub fn children(&self) -> Vec<String> {
         let mut roots = self.v1.iter().map(|mount| &mount.root).chain(&self.unified);
-        roots
-            .find_map(|root| root.open_below(path.relative()).ok()?.children().ok())
-            .unwrap_or_default()
+        roots.find_map(|root| root.children().ok()).unwrap_or_default()
     }
 
     /// How the host arranges its hierarchies.

@@ -1,7 +1,7 @@
 //! What a jail is made of and takes the kernel long: made on a thread of its own, while the machine is built.
 //!
-//! A network namespace alone is half a millisecond of a start. The thread leaves the host for them, and opens them for the one
-//! that is to follow.
+//! A network namespace alone is half a millisecond of a start, and to leave the host's mounts is to wait for all processors. The
+//! thread leaves the host for them, and opens them for the one that is to follow.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 
 use berth_sys::credentials;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags,
+};
 
 use super::failed;
 use crate::error::{Error, Result};
@@ -18,11 +20,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Beside(JoinHandle<io::Result<Ready>>);
 
 /// What nobody is in yet.
-pub(super) struct Ready {
-    namespaces: Vec<OwnedFd>,
-    /// An empty directory, mounted nowhere.
-    pub(super) root: OwnedFd,
-}
+pub(super) struct Ready(Vec<OwnedFd>);
 
 impl Beside {
     /// Begins. `network`: with a network namespace.
@@ -51,9 +49,9 @@ impl Beside {
 }
 
 impl Ready {
-    /// Takes the calling thread into the namespaces.
+    /// Takes the calling thread into the namespaces; root and working directory are the empty one of theirs.
     pub(super) fn enter(&self) -> io::Result<()> {
-        for namespace in &self.namespaces {
+        for namespace in &self.0 {
             rustix::thread::move_into_link_name_space(namespace.as_fd(), None)?;
         }
         Ok(())
@@ -61,7 +59,8 @@ impl Ready {
 }
 
 fn make(network: bool) -> io::Result<Ready> {
-    let (mut flags, mut names) = (libc::CLONE_NEWIPC | libc::CLONE_NEWUTS, vec!["ipc", "uts"]);
+    let mut flags = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let mut names = vec!["mnt", "ipc", "uts"];
     if network {
         flags |= libc::CLONE_NEWNET;
         names.push("net");
@@ -72,8 +71,11 @@ fn make(network: bool) -> io::Result<Ready> {
         rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
     };
     let namespaces = names.into_iter().map(open).collect::<rustix::io::Result<_>>()?;
-    let root = empty_root()?;
-    Ok(Ready { namespaces, root })
+    // Mounts are this namespace's own from here on.
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)?;
+    enter(&empty_root()?)?;
+    Ok(Ready(namespaces))
 }
 
 fn empty_root() -> io::Result<OwnedFd> {
@@ -92,4 +94,20 @@ fn empty_root() -> io::Result<OwnedFd> {
         FsMountFlags::FSMOUNT_CLOEXEC,
         attributes,
     )?)
+}
+
+/// Makes `root` the root directory and forgets the old one.
+fn enter(root: &OwnedFd) -> io::Result<()> {
+    let old = rustix::fs::open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::process::fchdir(&old)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
 }

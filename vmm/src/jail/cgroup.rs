@@ -2,12 +2,14 @@
 
 use std::os::fd::BorrowedFd;
 
-use berth_cgroups::{Cgroup, CgroupPath, Entry, Hierarchy, Layout};
+use berth_cgroups::{Cgroup, CgroupPath, Entry, Hierarchy};
 
 use crate::error::Result;
 
-/// Where the cgroups of machines are, unless somebody says otherwise.
-const PARENT: &str = "berth-vmm";
+/// What names of cgroups begin with that are made below the starter's.
+const OURS: &str = "berth-vmm-";
+/// Controllers whose hierarchies these are in, where each has one of its own (v1).
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// What follows the number of a process in a name: no machine can be called so.
 const UNNAMED: &str = ".vm";
 
@@ -30,15 +32,12 @@ pub(crate) struct Group {
 }
 
 impl Placement {
-    /// The hierarchies of the host, which say when a process enters: at its birth, or later.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Cgroup`].
-    pub(crate) fn hierarchy(&self) -> Result<Hierarchy> {
+    fn hierarchy(&self) -> Result<Hierarchy> {
         let all = Hierarchy::detect()?;
         Ok(match &self.parent {
+            // Somebody may have made it with limits of any kind.
             Some(_) => all,
+            None if self.files.is_empty() => all.only(&CONTROLLERS).from_here()?,
             None => all.from_here()?,
         })
     }
@@ -48,14 +47,15 @@ impl Placement {
     /// # Errors
     ///
     /// [`crate::Error::Cgroup`] when somebody is in one of this name, say.
-    pub(crate) fn make(&self, hierarchy: Hierarchy) -> Result<Group> {
+    pub(crate) fn make(&self) -> Result<Group> {
+        let hierarchy = self.hierarchy()?;
         let own = format!("{}{UNNAMED}", std::process::id());
         let name = self.name.as_deref().unwrap_or(&own);
         let path = match &self.parent {
             Some(parent) => format!("{parent}/{name}"),
             None => {
                 sweep(&hierarchy)?;
-                format!("{PARENT}/{name}")
+                format!("{OURS}{name}")
             }
         };
         let path = CgroupPath::parse(path)?;
@@ -74,12 +74,15 @@ impl Placement {
 
 /// Removes what keepers left that were killed. Their cgroups have their numbers.
 fn sweep(hierarchy: &Hierarchy) -> Result<()> {
-    for name in hierarchy.children(&CgroupPath::parse(PARENT)?) {
+    for name in hierarchy.children() {
         let is_dead = |pid: i32| berth_sys::pidfd::stat(pid).map_or(true, |stat| stat.is_dead());
-        let pid = name.strip_suffix(UNNAMED).and_then(|pid| pid.parse().ok());
+        let ours = name
+            .strip_prefix(OURS)
+            .and_then(|name| name.strip_suffix(UNNAMED));
+        let pid = ours.and_then(|pid| pid.parse().ok());
         if pid.is_some_and(is_dead) {
             // One that somebody is in stays.
-            hierarchy.remove_if_empty(&CgroupPath::parse(format!("{PARENT}/{name}"))?);
+            hierarchy.remove_if_empty(&CgroupPath::parse(name)?);
         }
     }
     Ok(())
@@ -111,8 +114,8 @@ impl Drop for Group {
 }
 
 /// Whether a process enters it at its birth: the one cheap way on v2.
-pub(crate) fn is_born_into(hierarchy: &Hierarchy) -> bool {
-    hierarchy.layout() == Layout::V2
+pub(crate) fn is_born_into() -> bool {
+    Hierarchy::is_unified()
 }
 
 /// The directory to be born into.

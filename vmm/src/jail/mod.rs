@@ -16,12 +16,11 @@ pub(crate) mod cgroup;
 mod limit;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use berth_sys::credentials::{self, CapSets};
-use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::LinkNameSpaceType;
 
 pub(crate) use beside::Beside;
@@ -124,13 +123,7 @@ impl Jail {
     /// [`Error::Jail`] when the kernel refuses; the process may then be halfway.
     pub(crate) fn leave_host(&self, beside: Beside) -> Result<()> {
         let ready = beside.ready()?;
-        ready
-            .enter()
-            .and_then(|()| credentials::unshare(libc::CLONE_NEWNS))
-            .map_err(failed("leave the host's namespaces"))?;
-        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-        rustix::mount::mount_change("/", private).map_err(failed("keep mounts to itself"))?;
-        enter(&ready.root).map_err(failed("enter an empty root directory"))
+        ready.enter().map_err(failed("leave the host's namespaces"))
     }
 
     /// Gives up root and every capability, on the calling thread and those it makes.
@@ -176,20 +169,4 @@ fn failed<E: Into<io::Error>>(operation: &'static str) -> impl Fn(E) -> Error {
         operation,
         source: source.into(),
     }
-}
-
-/// Makes `root` the root directory and forgets the old one.
-fn enter(root: &OwnedFd) -> io::Result<()> {
-    let old = rustix::fs::open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    rustix::mount::move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    rustix::process::fchdir(root)?;
-    rustix::process::pivot_root(".", ".")?;
-    rustix::process::fchdir(&old)?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")?;
-    Ok(())
 }

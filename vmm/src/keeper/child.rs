@@ -80,13 +80,8 @@ impl Child {
         let signals = signals::hold(&ENDINGS).map_err(failed("hold signals back"))?;
         let absent = peers.clone().filter(|path| path.symlink_metadata().is_err());
         let placement = &controller.jail().expect("the keeper is there for it").cgroup;
-        let hierarchy = placement.hierarchy()?;
         // Otherwise it is made while the machine is.
-        let (group, hierarchy) = if cgroup::is_born_into(&hierarchy) {
-            (Some(placement.make(hierarchy)?), None)
-        } else {
-            (None, Some(hierarchy))
-        };
+        let group = cgroup::is_born_into().then(|| placement.make()).transpose()?;
         let entry = group.as_ref().map(Group::entry).transpose()?;
         let options = Clone3 {
             flags: u64::from(libc::CLONE_NEWPID.unsigned_abs()),
@@ -114,8 +109,8 @@ impl Child {
                     signals,
                     signal: None,
                 };
-                if let Some(hierarchy) = hierarchy {
-                    child.group = Some(controller.jail().expect("as before").cgroup.make(hierarchy)?);
+                if child.group.is_none() {
+                    child.group = Some(controller.jail().expect("as before").cgroup.make()?);
                 }
                 child.admit()?;
                 let begun = child.hear(BEGUN).map(|bytes| link::decode::<Begun>(&bytes));
