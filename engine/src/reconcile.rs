@@ -12,6 +12,7 @@ use rustix::fs::FlockOperation;
 use crate::container::{State, Status};
 use crate::error::{At, Error, Result};
 use crate::id::ContainerId;
+use crate::isolation::vm;
 use crate::paths::Paths;
 use crate::record::{self, Durability};
 use crate::{network, rootfs};
@@ -49,7 +50,9 @@ pub(crate) fn state(paths: &Paths, id: &ContainerId) -> Result<State> {
 
 fn settled(paths: &Paths, id: &ContainerId, state: &State) -> Result<bool> {
     Ok(match state.status {
-        Status::Created | Status::Exited | Status::Dead => record::was_created(paths, id),
+        Status::Created | Status::Exited | Status::Dead => {
+            record::was_created(paths, id) && !vm::stopped::is_up(paths, id)
+        }
         Status::Running | Status::Paused | Status::Restarting => shim_lives(paths, id)?,
         Status::Removing => false,
     })
@@ -64,6 +67,10 @@ pub(crate) fn locked(paths: &Paths, id: &ContainerId) -> Result<State> {
         clear(paths, id, &state)?;
         crate::remove::erase(paths, id, config.as_ref(), true)?;
         return Err(Error::NoSuchContainer(id.to_string()));
+    }
+    if !state.status.needs_shim() && vm::stopped::is_up(paths, id) {
+        // Of a copy that was killed: who has the lock now is not who booted it.
+        clear(paths, id, &state)?;
     }
     if state.status.needs_shim() && !shim_lives(paths, id)? {
         clear(paths, id, &state)?;

@@ -16,6 +16,7 @@ mod probe;
 pub(crate) mod programs;
 mod shares;
 mod spec;
+pub(crate) mod stopped;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_guest::client::Client;
 use berth_guest::protocol::{
     Create, Ended, Exit, Failure, ProcessId, Reply, Request, Scratch, Setup, Stream, Streams,
 };
@@ -62,45 +64,8 @@ pub(crate) fn launch(
 ) -> Result<Launched> {
     let programs = Programs::inherited()?;
     let run_dir = paths.run_dir(&config.id);
-    let spec = outside(paths, config)?;
-    let shares = shares::of(paths, config)?;
-    let layers = layers(config);
-    let scratch = scratch(paths, config)?;
-    let setup = Setup {
-        hostname: Some(config.hostname.clone()),
-        layers: layers.iter().map(|disk| disk.id.clone()).collect(),
-        scratch: Scratch::Drive(scratch.id.clone()),
-        files: files(&run_dir)?,
-        shares: shares::inside(&shares),
-        sysctls: spec::network_sysctls(&spec),
-        interfaces: cards::inside(endpoints),
-        routes: cards::routes(endpoints),
-    };
-    let machine = Machine {
-        vcpus: vcpus(config),
-        memory_mib: memory_mib(config),
-        disks: layers.into_iter().chain([scratch]).collect(),
-        shares: shares::outside(&shares),
-        cards: cards::outside(endpoints),
-    };
-    let inside = spec::inside(spec, config, &run_dir, &shares);
-    let create = creation(paths, config, &inside)?;
-
-    let limits = crate::spec::resources::limits(&config.host.resources)?;
-    let threads = usize::from(machine.vcpus) + shares.len();
-    let cgroup = HostCgroup::make(&config.cgroup(), &limits, machine.memory_mib, threads)?;
-    let monitor = Monitor::start(&run_dir, &programs, &machine, cgroup)?;
-    let mut client = guest::client(&run_dir).map_err(failed)?;
-    let mut order = |request: &Request| match client.order(request) {
-        Err(e) => Err(failed(e.into())),
-        Ok(()) => Ok(()),
-    };
-    order(&Request::Setup(Box::new(setup)))?;
-    match client.call(&Request::Create(create)) {
-        Ok(Reply::Created { .. }) => {}
-        Ok(other) => return Err(out_of_turn(&other)),
-        Err(e) => return Err(failed(e.into())),
-    }
+    let plan = Plan::of(paths, config, endpoints, files(&run_dir)?, streams(config))?;
+    let (monitor, mut client) = plan.create(config, &run_dir, &programs)?;
     let attach = |stream| guest::attach(&run_dir, ProcessId::INIT, stream).map_err(failed);
     let (stdin, stdout, stderr) = if config.tty {
         (None, attach(Stream::Terminal)?, None)
@@ -125,6 +90,74 @@ pub(crate) fn launch(
         stdout: Some(owned(stdout)),
         stderr: stderr.map(owned),
     })
+}
+
+/// A machine, and what its PID 1 is told before the container's program runs.
+struct Plan {
+    machine: Machine,
+    setup: Setup,
+    create: Create,
+}
+
+impl Plan {
+    fn of(
+        paths: &Paths,
+        config: &ContainerConfig,
+        endpoints: &[EndpointStatus],
+        files: BTreeMap<String, String>,
+        streams: Streams,
+    ) -> Result<Plan> {
+        let spec = outside(paths, config)?;
+        let shares = shares::of(paths, config)?;
+        let layers = layers(config);
+        let scratch = scratch(paths, config)?;
+        let setup = Setup {
+            hostname: Some(config.hostname.clone()),
+            layers: layers.iter().map(|disk| disk.id.clone()).collect(),
+            scratch: Scratch::Drive(scratch.id.clone()),
+            files,
+            shares: shares::inside(&shares),
+            sysctls: spec::network_sysctls(&spec),
+            interfaces: cards::inside(endpoints),
+            routes: cards::routes(endpoints),
+        };
+        let machine = Machine {
+            vcpus: vcpus(config),
+            memory_mib: memory_mib(config),
+            disks: layers.into_iter().chain([scratch]).collect(),
+            shares: shares::outside(&shares),
+            cards: cards::outside(endpoints),
+        };
+        let inside = spec::inside(spec, config, &paths.run_dir(&config.id), &shares);
+        let create = creation(paths, config, &inside, streams)?;
+        Ok(Plan {
+            machine,
+            setup,
+            create,
+        })
+    }
+
+    /// Boots the machine and makes the container up to its program.
+    fn create(
+        self,
+        config: &ContainerConfig,
+        run_dir: &Path,
+        programs: &Programs,
+    ) -> Result<(Monitor, Client<UnixStream>)> {
+        let limits = crate::spec::resources::limits(&config.host.resources)?;
+        let threads = usize::from(self.machine.vcpus) + self.setup.shares.len();
+        let cgroup = HostCgroup::make(&config.cgroup(), &limits, self.machine.memory_mib, threads)?;
+        let monitor = Monitor::start(run_dir, programs, &self.machine, cgroup)?;
+        let mut client = guest::client(run_dir).map_err(failed)?;
+        client
+            .order(&Request::Setup(Box::new(self.setup)))
+            .map_err(|e| failed(e.into()))?;
+        match client.call(&Request::Create(self.create)) {
+            Ok(Reply::Created { .. }) => Ok((monitor, client)),
+            Ok(other) => Err(out_of_turn(&other)),
+            Err(e) => Err(failed(e.into())),
+        }
+    }
 }
 
 /// The specification as for the host's kernel, with users and groups looked up in the image. New volumes get what the image
@@ -183,12 +216,8 @@ fn files(run_dir: &Path) -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-fn creation(paths: &Paths, config: &ContainerConfig, inside: &Value) -> Result<Create> {
-    let damaged = |source| Error::Damaged {
-        path: "specification of a guest".into(),
-        source,
-    };
-    let streams = if config.tty {
+fn streams(config: &ContainerConfig) -> Streams {
+    if config.tty {
         Streams::Terminal
     } else {
         Streams::Pipes {
@@ -196,6 +225,13 @@ fn creation(paths: &Paths, config: &ContainerConfig, inside: &Value) -> Result<C
             stdout: true,
             stderr: true,
         }
+    }
+}
+
+fn creation(paths: &Paths, config: &ContainerConfig, inside: &Value, streams: Streams) -> Result<Create> {
+    let damaged = |source| Error::Damaged {
+        path: "specification of a guest".into(),
+        source,
     };
     Ok(Create {
         id: config.id.to_string(),
