@@ -297,7 +297,8 @@ fn clients_without_number_and_without_manners_stop_nobody() {
         let mut one = connect();
         let _ = one.write_all(nonsense);
         let mut answer = String::new();
-        one.read_to_string(&mut answer).unwrap();
+        // Who writes on for too long finds a closed connection behind the answer.
+        let _ = one.read_to_string(&mut answer);
         assert!(
             answer.starts_with("HTTP/1.1 400 ") && answer.contains("fault_message"),
             "{answer}"
