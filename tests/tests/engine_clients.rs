@@ -87,6 +87,31 @@ fn control_is_heard_however_many_wait_or_say_nothing() {
 }
 
 #[test]
+fn who_is_slow_to_ask_is_not_sent_away_for_others() {
+    if !require(&[Need::Root, Need::Program("busybox")]) {
+        return;
+    }
+    let berth = Berth::with_busybox();
+    let (id, shim) = Shim::run(&berth, &[], &SLEEP);
+    let _ = settled(&shim);
+    // More than the shim listens to at a time; the rest is at the door.
+    let clients: Vec<OwnedFd> = (0..40).map(|_| connect(&berth, &id)).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    for client in &clients {
+        assert!(ask(client, r#"{"Wait":{"last":true}}"#));
+    }
+    shim.hears(&berth, &["stop", "-t", "0", &id]);
+    for client in &clients {
+        let mut answer = [0; 64];
+        let (length, _) =
+            rustix::net::recv(client, &mut answer[..], rustix::net::RecvFlags::empty()).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.contains(r#"{"Exit":{"code":137}}"#), "{answer}");
+    }
+    let _ = berth.run(["rm", &id]).ok();
+}
+
+#[test]
 fn a_client_that_takes_no_answers_is_asked_nothing_more() {
     if !require(&[Need::Root, Need::Program("busybox")]) {
         return;

@@ -42,8 +42,10 @@ struct Shim {
     state: State,
     log: Log,
     listener: OwnedFd,
-    /// No client is taken in before.
+    /// No client is taken in before: the kernel had nothing for it, or others have yet to ask.
     deaf_until: Option<Instant>,
+    /// The first reason's share of that.
+    short_until: Option<Instant>,
     clients: Vec<Client>,
     /// Input a full pipe had no room for; no more is read from clients until it is gone.
     input: Vec<u8>,
@@ -151,6 +153,7 @@ fn prepare(errand: Errand) -> Result<Shim> {
         log,
         listener,
         deaf_until: None,
+        short_until: None,
         clients: Vec::new(),
         input: Vec::new(),
         input_ended: false,

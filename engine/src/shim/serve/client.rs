@@ -22,6 +22,10 @@ const STOPPERS_MAX: usize = 32;
 /// wants to be heard is heard, however many wait or say nothing.
 const ASKERS_MAX: usize = 32;
 
+/// So long a client may take to say what it wants before its place is another's, who waits at the door meanwhile: on a busy host
+/// many connect before the first has its turn to ask.
+const TO_ASK: Duration = Duration::from_secs(1);
+
 /// How long no client is taken in after the kernel had no descriptor or memory for one.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,8 @@ pub(super) struct Client {
     pub(super) waits: Option<Wait>,
     /// It has said what it wants.
     pub(super) asked: bool,
+    /// When it came.
+    since: Instant,
     /// Packets its socket had no room for.
     pub(super) pending: VecDeque<Vec<u8>>,
     pub(super) gone: bool,
@@ -56,9 +62,15 @@ impl Client {
             stderr: false,
             waits: None,
             asked: false,
+            since: Instant::now(),
             pending,
             gone: false,
         }
+    }
+
+    /// Neither attached nor waiting for an end.
+    fn asks(&self) -> bool {
+        self.waits.is_none() && !self.gone
     }
 
     pub(super) fn say(&mut self, packet: &[u8]) {
@@ -101,7 +113,7 @@ impl Shim {
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return false,
             // No descriptor or memory for it: it stays in the queue, and the listener readable.
             Err(_) => {
-                self.deaf_until = Some(Instant::now() + PAUSE);
+                self.short_until = Some(Instant::now() + PAUSE);
                 return false;
             }
         }
@@ -110,7 +122,10 @@ impl Shim {
 
     /// What to wait for at the listener.
     pub(super) fn listening(&mut self) -> PollFlags {
-        self.deaf_until = self.deaf_until.filter(|until| *until > Instant::now());
+        let now = Instant::now();
+        self.short_until = self.short_until.filter(|until| *until > now);
+        let crowded_until = self.crowded_until().filter(|until| *until > now);
+        self.deaf_until = self.short_until.max(crowded_until);
         if self.deaf_until.is_none() {
             PollFlags::IN
         } else {
@@ -118,12 +133,19 @@ impl Shim {
         }
     }
 
+    /// While there is no place but of clients that have not been given the time to ask: when that of the first is over.
+    fn crowded_until(&self) -> Option<Instant> {
+        let mut askers = self.clients.iter().filter(|c| c.asks());
+        let first = askers.next()?;
+        let crowded = !first.asked && askers.clone().all(|c| !c.asked) && askers.count() + 1 >= ASKERS_MAX;
+        crowded.then(|| first.since + TO_ASK)
+    }
+
     /// Makes room and takes one client in.
     pub(super) fn admit(&mut self) {
-        let asks = |c: &Client| c.waits.is_none() && !c.gone;
-        if self.clients.iter().filter(|c| asks(c)).count() >= ASKERS_MAX {
-            let answered = self.clients.iter().position(|c| asks(c) && c.asked);
-            if let Some(i) = answered.or_else(|| self.clients.iter().position(asks)) {
+        if self.clients.iter().filter(|c| c.asks()).count() >= ASKERS_MAX {
+            let answered = self.clients.iter().position(|c| c.asks() && c.asked);
+            if let Some(i) = answered.or_else(|| self.clients.iter().position(Client::asks)) {
                 let why = format!("{ASKERS_MAX} others ask at once");
                 self.clients[i].say(&Reply::failed(why).encode());
                 self.clients[i].gone = true;
