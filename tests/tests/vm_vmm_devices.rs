@@ -64,7 +64,7 @@ fn off(mut vmm: VmmApi) {
 
 /// What the host holds of the machine, in MiB.
 fn resident_mib(vmm: &VmmApi) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", vmm.process.id())).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", vmm.machine())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("kB");
     kib.parse::<u64>().expect("a number") / 1024

@@ -95,7 +95,7 @@ impl Machine {
             "id-",
         );
         let heard = self.asks(
-            "echo heard-$(awk '/Ged/ { print $2 + $3 }' /proc/interrupts)",
+            "echo heard-$(awk '/ 5-edge.*Ged/ { print $2 + $3 }' /proc/interrupts)",
             "heard-",
         );
         (id, heard)
