@@ -174,8 +174,11 @@ fn top_shows_the_processes() {
             "sleep 501 & sleep 502; true",
         ])
         .ok();
+    // Until a shell's child has executed its program it is one more shell.
     eventually("all three run", || {
-        berth.run(["top", "box"]).ok().lines().count() == 4
+        let top = berth.run(["top", "box"]).ok();
+        let runs = |program: &str| top.lines().any(|line| line.ends_with(program));
+        runs(" sleep 501") && runs(" sleep 502") && top.lines().count() == 4
     });
     let top = berth.run(["top", "box"]).ok();
     let heads: Vec<&str> = top.lines().next().expect("headings").split_whitespace().collect();
