@@ -15,6 +15,9 @@ echo guest-is-up
 PS1= exec /bin/sh
 ";
 
+/// The monitor's status for that (docs/vmm.md).
+const LOST_PROCESSOR: i32 = 4;
+
 /// A test VM that can run microVMs.
 pub struct Microvms {
     /// Where they run.
@@ -58,7 +61,7 @@ impl Microvms {
     /// its end. What a person types before that is the serial driver's to lose, what is typed to a monitor that has ended
     /// goes nowhere. The output is the console's and the monitor's, the status the monitor's.
     pub fn run(&mut self, config: &str, typed: &str) -> Output {
-        self.vm.run_for(
+        let output = self.vm.run_for(
             &format!(
                 "echo '{config}' >/t/vm.json; rm -f /t/in; mkfifo /t/in
                  timeout 170 /t/berth-vmm --no-api --config-file /t/vm.json </t/in >/t/out 2>&1 & pid=$!
@@ -68,7 +71,12 @@ impl Microvms {
                  wait $pid; code=$?; exec 3>&-; cat /t/out; exit $code"
             ),
             Duration::from_secs(300),
-        )
+        );
+        if output.code == LOST_PROCESSOR {
+            // `scripts/test` looks for these words.
+            eprintln!("test VM: a guest lost its processor");
+        }
+        output
     }
 }
 
