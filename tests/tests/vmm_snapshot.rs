@@ -40,6 +40,15 @@ impl Counter {
         Counter::start_with(&[], memory_mib)
     }
 
+    /// One that stands, with its snapshot.
+    fn saved(memory_mib: u32) -> Counter {
+        let counter = Counter::start(memory_mib);
+        counter.run();
+        counter.set("Paused");
+        counter.save();
+        counter
+    }
+
     fn begin(flags: &'static [&'static str]) -> Counter {
         let vmm = VmmApi::start(&berth_tests::binary("berth-vmm"), flags);
         Counter { vmm, flags }
@@ -249,10 +258,7 @@ fn files_that_are_none_are_refused_in_one_line() {
     if !has_kvm() {
         return;
     }
-    let first = Counter::start(4);
-    first.run();
-    first.set("Paused");
-    first.save();
+    let first = Counter::saved(4);
     let second = Counter::begin(&[]);
     let good = std::fs::read(first.file("state")).unwrap();
     let refuses = |bytes: &[u8], words: &str| {
@@ -356,10 +362,7 @@ fn a_snapshot_that_cannot_be_leaves_the_one_before() {
     if !has_kvm() {
         return;
     }
-    let first = Counter::start(4);
-    first.run();
-    first.set("Paused");
-    first.save();
+    let first = Counter::saved(4);
     let (memory, state) = (first.file("memory"), first.file("state"));
     let both = || [&memory, &state].map(|file| std::fs::read(file).unwrap());
     let before = both();
